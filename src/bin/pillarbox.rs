@@ -1,0 +1,3 @@
+//! The administrator's and user's tool. All of it is in [`pillarbox::cli`].
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The roof: words in, calls, words out. The only floor that knows sentences, exit codes, clock and environment.

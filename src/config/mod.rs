@@ -1,0 +1,199 @@
+//! The settings: typed values with every default in one place.
+//!
+//! Reading a file into these values is `toml`'s and `mailrc`'s task, finding the file `load`'s, choosing an
+//! account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
+//! ([`PasswordSource`]) until `secret` is asked to obtain it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Everything a configuration file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// The file it came from (the first one, where several were merged); named in sentences and logs.
+    pub file: PathBuf,
+    /// The name of the account used when nothing else chooses one.
+    pub default: Option<String>,
+    /// In the order of the file.
+    pub accounts: Vec<Account>,
+    /// The queue's settings.
+    pub queue: Queue,
+    /// Qualifies names without a domain, and names us in EHLO and Message-ID where the account does not.
+    pub domain: Option<String>,
+    /// Where log lines go.
+    pub log: Vec<LogTo>,
+}
+
+/// One way out: a relay and how to use it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Account {
+    /// What `-a` and sentences call it.
+    pub name: String,
+    /// Tried in this order; at least one.
+    pub hosts: Vec<Host>,
+    /// TLS policy; never opportunistic.
+    pub tls: Tls,
+    /// How to authenticate. `Auto` without a `user` means not at all.
+    pub auth: Auth,
+    /// The authentication identity.
+    pub user: Option<String>,
+    /// Where the password comes from.
+    pub password: Option<PasswordSource>,
+    /// The sender of mail that names none, and the account's own address.
+    pub from: Option<String>,
+    /// The name in a From: that we write.
+    pub from_name: Option<String>,
+    /// Reverse-paths that choose this account: an address or a glob, compared without case.
+    pub senders: Vec<String>,
+    /// Recipients that choose this account: an address or a glob, compared without case.
+    pub recipients: Vec<String>,
+    /// The account that takes over when none of the hosts can be used.
+    pub fallback: Option<String>,
+    /// PEM file of the authorities to trust instead of the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// SHA-256 of a leaf certificate or of its public key (SPKI) that is accepted instead of a CA's word.
+    pub pins: Vec<[u8; 32]>,
+    /// The name the certificate must carry, and SNI, where it is not the host's.
+    pub tls_host: Option<String>,
+    /// The name we give in EHLO.
+    pub helo: Option<String>,
+    /// Each wait on the wire.
+    pub timeout: Duration,
+}
+
+impl Account {
+    /// An account of that name with every default. It has no host yet; the readers see to that.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            hosts: Vec::new(),
+            tls: Tls::StartTls,
+            auth: Auth::Auto,
+            user: None,
+            password: None,
+            from: None,
+            from_name: None,
+            senders: Vec::new(),
+            recipients: Vec::new(),
+            fallback: None,
+            ca_file: None,
+            pins: Vec::new(),
+            tls_host: None,
+            helo: None,
+            timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// A name or an address literal (IPv6 without brackets), with its port.
+    Tcp {
+        /// Name or address.
+        name: String,
+        /// 587 for STARTTLS, 465 for implicit TLS, 25 without, where the file does not say.
+        port: u16,
+    },
+    /// A UNIX socket that speaks SMTP.
+    Unix(PathBuf),
+}
+
+/// TLS policy of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// STARTTLS, and no session without it.
+    StartTls,
+    /// TLS from the first octet.
+    Implicit,
+    /// None.
+    Off,
+}
+
+/// Which SASL mechanism to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// The strongest that the server offers, where there is a user; none where there is not.
+    Auto,
+    /// Never authenticate.
+    Off,
+    /// RFC 4616.
+    Plain,
+    /// The obsolete LOGIN, for servers that have nothing else.
+    Login,
+}
+
+/// Where a password comes from. A literal is not printable and is wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// It stands in the configuration (the file must be private).
+    Literal(Zeroizing<String>),
+    /// The first line of a file that must be private.
+    File(PathBuf),
+    /// The first line that a command prints. One word: run by `/bin/sh -c`; several: run directly.
+    Command(Vec<String>),
+    /// `$CREDENTIALS_DIRECTORY/NAME`, systemd's credentials.
+    Credential(String),
+    /// `~/.netrc` (or the file that is named): the entry for host and user.
+    Netrc(Option<PathBuf>),
+}
+
+impl std::fmt::Debug for PasswordSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Command(_) => f.write_str("Command"),
+            Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
+            Self::Netrc(path) => f.debug_tuple("Netrc").field(path).finish(),
+        }
+    }
+}
+
+/// The queue's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Whether letters are kept when they cannot be relayed at once. Off: exit 75 and nothing kept.
+    pub enabled: bool,
+    /// The directory, where it is not the default one.
+    pub dir: Option<PathBuf>,
+    /// After this, a letter that still cannot be relayed is returned.
+    pub lifetime: Duration,
+    /// Whether a background runner may be started.
+    pub runner: bool,
+    /// How long a caller waits for the relay's verdict before the letter is queued.
+    pub deadline: Duration,
+    /// After this, the sender is told once that the letter is late; `None`: never.
+    pub delay_notice: Option<Duration>,
+    /// How long a letter that failed is kept under `failed/`.
+    pub keep_failed: Duration,
+    /// Connections to one account at a time in a queue run.
+    pub connections: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            dir: None,
+            lifetime: Duration::from_hours(5 * 24),
+            runner: true,
+            deadline: Duration::from_secs(4),
+            delay_notice: None,
+            keep_failed: Duration::from_hours(5 * 24),
+            connections: 2,
+        }
+    }
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTo {
+    /// `/dev/log`, facility mail.
+    Syslog,
+    /// Appended to a file of mode 0600.
+    File(PathBuf),
+    /// Standard error.
+    Stderr,
+}

@@ -1,0 +1,1 @@
+//! Composes an RFC 3464 report; never answers a null reverse-path.

@@ -1,0 +1,31 @@
+//! Pillarbox: a sendmail-compatible relay MTA. This page is its architecture.
+//!
+//! A letter's journey, left to right; from the bar on it is ours:
+//! ```text
+//! argv, stdin → options → Message → Envelope → Account │ attempt → Outcome per recipient → settle → exit, sentence, log line
+//! ```
+//! The modules are floors. A floor knows the ones beneath it and nothing above.
+//! ```text
+//! roof   cli                                           words, numbers, clock, environment
+//! 4 work submit  deliver  runner  dsn  sandbox         one submission, one attempt, one run, one bounce, one trial relay
+//! 3 wire smtp  relay                                   the only place that speaks SMTP
+//! 2 disk queue                                         what survives a power cut
+//! 1 told config  secret                                what the user told us; what nobody must see printed
+//! 0 words envelope  message  outcome                   pure: bytes in, values out
+//! ```
+//! The walls between them are sentences that `tests/floors.rs` checks.
+
+pub mod cli;
+pub mod config;
+pub mod deliver;
+pub mod dsn;
+pub mod envelope;
+pub mod message;
+pub mod outcome;
+pub mod queue;
+pub mod relay;
+pub mod runner;
+pub mod sandbox;
+pub mod secret;
+pub mod smtp;
+pub mod submit;

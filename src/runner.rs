@@ -1,0 +1,1 @@
+//! A queue run: what is due, in what order, over which connections.

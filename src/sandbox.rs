@@ -1,0 +1,1 @@
+//! The embedded relay for trying things out.

@@ -1,0 +1,1 @@
+//! The wire: the only place that speaks SMTP, as a client and as a server.
