@@ -1,1 +1,4 @@
 //! The roof: words in, calls, words out. The only floor that knows sentences, exit codes, clock and environment.
+
+pub mod meaning;
+pub mod options;
