@@ -309,6 +309,27 @@ pub struct Report {
     pub relay_down: bool,
 }
 
+/// A stranger's text for a terminal or a log: control characters (C0, C1, DEL), line and direction marks and
+/// what is no character are written as `\xNN` or `\u{NNNN}`, and more than 1,000 characters are cut.
+pub fn printable(text: &str) -> String {
+    use fmt::Write;
+    let mut safe = String::with_capacity(text.len());
+    for (i, c) in text.chars().enumerate() {
+        if i == 1_000 {
+            safe.push('…');
+            break;
+        }
+        let bidi =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        let _ = match u32::from(c) {
+            code if c.is_control() && code < 256 => write!(safe, "\\x{code:02x}"),
+            code if c.is_control() || bidi => write!(safe, "\\u{{{code:x}}}"),
+            _ => safe.write_char(c),
+        };
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

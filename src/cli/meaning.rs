@@ -187,7 +187,7 @@ pub fn mean(program: &str, typed: Typed) -> Result<Command, Usage> {
             spelling => reading.take(spelling, text(&value)?)?,
         }
     }
-    reading.finish(typed.recipients)
+    reading.finish(&typed.recipients)
 }
 
 /// An argument as text.
@@ -234,7 +234,7 @@ impl Reading {
     }
 
     /// Puts mode, options and recipients together.
-    fn finish(self, recipients: Vec<OsString>) -> Result<Command, Usage> {
+    fn finish(self, recipients: &[OsString]) -> Result<Command, Usage> {
         let Self { chosen, mut delivery, mut run } = self;
         let without = |what: &'static str, command: Command| {
             if recipients.is_empty() { Ok(command) } else { Err(Usage::RecipientsHere(what)) }

@@ -190,6 +190,8 @@ impl Default for Queue {
 /// Where log lines go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTo {
+    /// systemd's journal, natively, a journal field for each key.
+    Journal,
     /// `/dev/log`, facility mail.
     Syslog,
     /// Appended to a file of mode 0600.

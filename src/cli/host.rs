@@ -1,0 +1,156 @@
+//! What this machine and this process are, read once and handed down as values.
+//!
+//! Identity comes from the uid, never from `$USER` or `$LOGNAME`; `~` is `$HOME` only where that directory
+//! belongs to the caller (cron hands on its own), else the home of the uid. Nothing in here fails: what cannot
+//! be found out has a stand-in, because a letter must not be lost for want of a name.
+
+use jiff::ZonedDateTime;
+use nix::unistd::{Uid, User};
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The caller and the machine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Real uid of the caller.
+    pub uid: u32,
+    /// Login name of that uid; `uid1234` where it has none.
+    pub login: String,
+    /// Full name from the GECOS field; empty where there is none.
+    pub full_name: String,
+    /// Home directory: `$HOME` where it is the caller's, else the passwd entry's.
+    pub home: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME` or `~/.config`.
+    pub config_home: Option<PathBuf>,
+    /// `$XDG_STATE_HOME` or `~/.local/state`.
+    pub state_home: Option<PathBuf>,
+    /// The host's name, fully qualified where that can be found out without asking the network.
+    pub name: String,
+    /// The first line of `/etc/mailname`.
+    pub mailname: Option<String>,
+}
+
+impl Host {
+    /// Looks around.
+    pub fn look() -> Self {
+        let uid = nix::unistd::getuid();
+        let user = User::from_uid(uid).ok().flatten();
+        let login = user.as_ref().map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
+        let full_name = user.as_ref().map(|user| full_name(&user.gecos.to_string_lossy(), &login)).unwrap_or_default();
+        let environment_home = dirs::home_dir().filter(|home| belongs_to(home, uid));
+        let (home, config_home, state_home) = if environment_home.is_some() {
+            (environment_home, dirs::config_dir(), dirs::state_dir())
+        } else {
+            let home = user.map(|user| user.dir).filter(|home| home.is_absolute());
+            let below = |path: &str| home.as_ref().map(|home| home.join(path));
+            (home.clone(), below(".config"), below(".local/state"))
+        };
+        Self {
+            uid: uid.as_raw(),
+            login,
+            full_name,
+            home,
+            config_home,
+            state_home,
+            name: host_name(),
+            mailname: first_word("/etc/mailname"),
+        }
+    }
+
+    /// The domain that completes names without one, where the configuration names none.
+    pub fn mail_domain(&self) -> &str {
+        self.mailname.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The queue's directory where nothing else says: below the state directory of the user.
+    pub fn queue_dir(&self) -> Option<PathBuf> {
+        self.state_home.as_ref().map(|state| state.join("pillarbox/queue"))
+    }
+}
+
+/// An environment variable that is set and not empty.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The time in RFC 5322's form, with the local offset.
+pub fn date() -> String {
+    let now = ZonedDateTime::now();
+    jiff::fmt::rfc2822::to_string(&now)
+        .unwrap_or_else(|_| now.timestamp().strftime("%a, %d %b %Y %H:%M:%S +0000").to_string())
+}
+
+/// Whether the directory exists and is the caller's. Root owns what it likes; a stranger's home is not ours.
+fn belongs_to(directory: &Path, uid: Uid) -> bool {
+    std::fs::metadata(directory).is_ok_and(|found| found.is_dir() && found.uid() == uid.as_raw())
+}
+
+/// The first part of GECOS; `&` stands for the capitalised login name, as finger(1) has it.
+fn full_name(gecos: &str, login: &str) -> String {
+    let name = gecos.split(',').next().unwrap_or_default().trim();
+    if !name.contains('&') {
+        return name.to_owned();
+    }
+    let mut chars = login.chars();
+    let capital: String = chars.next().map(char::to_uppercase).into_iter().flatten().chain(chars).collect();
+    name.replace('&', &capital)
+}
+
+/// The first word of a small file.
+fn first_word(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.split_ascii_whitespace().next().filter(|word| is_domain(word)).map(str::to_owned)
+}
+
+/// The kernel's name for this host, qualified from `/etc/hosts` where it has no dot.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    if name.contains('.') && is_domain(&name) {
+        return name;
+    }
+    let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    qualified(&name, &hosts).or_else(|| is_domain(&name).then_some(name)).unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// The first name with a dot on a line of `/etc/hosts` that names this host.
+fn qualified(name: &str, hosts: &str) -> Option<String> {
+    hosts.lines().find_map(|line| {
+        let line = line.split('#').next().unwrap_or_default();
+        let names: Vec<&str> = line.split_ascii_whitespace().skip(1).collect();
+        let ours = names.contains(&name);
+        names.into_iter().find(|candidate| ours && candidate.contains('.') && is_domain(candidate)).map(str::to_owned)
+    })
+}
+
+/// Whether EHLO and Message-ID may carry it.
+fn is_domain(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gecos_gives_the_full_name() {
+        assert_eq!(full_name("Alice Tester,,,", "alice"), "Alice Tester");
+        assert_eq!(full_name("& Tester", "alice"), "Alice Tester");
+        assert_eq!(full_name("", "alice"), "");
+    }
+
+    #[test]
+    fn the_hosts_file_qualifies_the_host() {
+        let hosts = "127.0.0.1 localhost\n# 10.0.0.1 box.wrong.example box\n127.0.1.1 box.example.net box\n";
+        assert_eq!(qualified("box", hosts).as_deref(), Some("box.example.net"));
+        assert_eq!(qualified("other", hosts), None);
+    }
+
+    #[test]
+    fn a_strangers_home_is_not_ours() {
+        assert!(!belongs_to(Path::new("/proc/1/no-such"), nix::unistd::getuid()));
+        let mine = tempfile::tempdir().unwrap();
+        assert!(belongs_to(mine.path(), nix::unistd::getuid()));
+        assert!(!belongs_to(mine.path(), Uid::from_raw(nix::unistd::getuid().as_raw() + 1)));
+    }
+}
