@@ -4,6 +4,19 @@
 //! Its header is in memory; its body may be of any size and is behind [`Content`], so that this floor
 //! touches no file. RFC 5322, RFC 2045; house rules in the manual, sendmail(8), MESSAGE.
 
+pub mod address;
+pub mod complete;
+mod encode;
+mod eol;
+pub mod fields;
+mod mime;
+
+pub use mime::CannotConvert;
+
+use address::{Address, AddressError};
+use eol::Canonical;
+use fields::{Fields, name_and_colon};
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -13,6 +26,12 @@ pub trait Content: Send + Sync {
     fn len(&self) -> u64;
     /// A fresh reader from the first octet. An error of it is an I/O error, never an end of the letter.
     fn reader(&self) -> io::Result<Box<dyn Read + '_>>;
+    /// A reader from the octet at `start` on. Contents that can seek do better than to read and drop.
+    fn reader_at(&self, start: u64) -> io::Result<Box<dyn Read + '_>> {
+        let mut reader = self.reader()?;
+        io::copy(&mut reader.by_ref().take(start), &mut io::sink())?;
+        Ok(reader)
+    }
     /// Whether there is nothing in it.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -44,7 +63,6 @@ pub struct Facts {
     /// A line of the body has more than 998 octets (RFC 5322 §2.1.1).
     pub long_line: bool,
 }
-
 /// What a line that holds a single dot means (sendmail's `-i`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoneDot {
@@ -53,3 +71,327 @@ pub enum LoneDot {
     /// It is text.
     IsText,
 }
+
+/// A header larger than this is no header. Postfix and Exim draw the line lower.
+const MAX_HEADER: usize = 4 << 20;
+
+/// A line of which this much is there and no field name is none (RFC 5322 §2.1.1 ends lines earlier).
+const MAX_NAME: usize = 1_000;
+
+/// Octets read at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// Why a message cannot be taken.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// The input failed; what came before is no message.
+    Input(io::Error),
+    /// The place where the body is kept failed.
+    Store(io::Error),
+    /// A NUL is in this line, counted from 1.
+    Nul(u64),
+    /// The header is larger than any relay takes.
+    HeaderTooLarge,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input(error) => write!(f, "the message cannot be read: {error}"),
+            Self::Store(error) => write!(f, "the message cannot be kept while it is read: {error}"),
+            Self::Nul(line) => write!(f, "line {line} of the message holds a NUL, which mail cannot carry"),
+            Self::HeaderTooLarge => write!(f, "the header is larger than {} MiB", MAX_HEADER >> 20),
+        }
+    }
+}
+
+/// A message: a header in memory, a body behind [`Content`].
+#[derive(Clone)]
+pub struct Message {
+    fields: Fields,
+    body: Arc<dyn Content>,
+    facts: Facts,
+}
+
+/// The size alone: a letter's text is nobody's business.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message").field("size", &self.size()).field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Message {
+    /// Reads a message to its end and makes it canonical. What follows a lone dot that ends it is read and
+    /// dropped, so that its writer is not stopped by a broken pipe.
+    pub fn read(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
+        let mut intake = Intake { header: Vec::new(), lines: 0, fields: None, store, scan: Scan::default() };
+        let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; CHUNK], Vec::new());
+        loop {
+            let n = match input.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Unreadable::Input(error)),
+            };
+            if eol.has_ended() {
+                continue;
+            }
+            canonical.clear();
+            eol.push(&chunk[..n], &mut canonical);
+            intake.take(&canonical)?;
+        }
+        canonical.clear();
+        eol.finish(&mut canonical);
+        intake.take(&canonical)?;
+        intake.finish()
+    }
+
+    /// Reopens octets that [`Message::reader`] once gave, of which the header is the first `header_len`.
+    pub fn stored(content: Arc<dyn Content>, header_len: u64, facts: Facts) -> io::Result<Self> {
+        let mut header = Vec::new();
+        content.reader()?.take(header_len).read_to_end(&mut header)?;
+        Ok(Self { fields: Fields::parse(&header), body: Arc::new(Behind { content, start: header_len + 2 }), facts })
+    }
+
+    /// The header.
+    pub fn fields(&self) -> &Fields {
+        &self.fields
+    }
+
+    /// The header, to be changed.
+    pub fn fields_mut(&mut self) -> &mut Fields {
+        &mut self.fields
+    }
+
+    /// What is known of the body.
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// Octets of header, empty line and body.
+    pub fn size(&self) -> u64 {
+        self.header_len() + 2 + self.body.len()
+    }
+
+    /// Octets of the header, without the empty line.
+    pub fn header_len(&self) -> u64 {
+        self.fields.iter().map(|field| field.raw().len() as u64).sum()
+    }
+
+    /// Whether an octet above 127 is in the header or the body.
+    pub fn is_8bit(&self) -> bool {
+        self.facts.eight_bit || !self.fields.iter().all(|field| field.raw().is_ascii())
+    }
+
+    /// Reads header, empty line and body from the first octet.
+    pub fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
+        let mut header = self.fields.to_octets();
+        header.extend_from_slice(b"\r\n");
+        Ok(Box::new(io::Cursor::new(header).chain(self.body.reader()?)))
+    }
+
+    /// How many hosts it has passed: its `Received:` fields.
+    pub fn hops(&self) -> usize {
+        self.fields.named("Received").count()
+    }
+
+    /// The recipients that the header names: those of To, Cc and Bcc, or of the newest block of `Resent-` fields
+    /// where there is one (RFC 5322 §3.6.6). The error names the field.
+    pub fn recipients(&self) -> Result<Vec<Address>, BadField> {
+        let resent = complete::newest_resent_block(&self.fields);
+        let names: [&str; 3] =
+            if resent.is_empty() { ["To", "Cc", "Bcc"] } else { ["Resent-To", "Resent-Cc", "Resent-Bcc"] };
+        let mut found = Vec::new();
+        for (i, field) in self.fields.iter().enumerate() {
+            if names.iter().any(|name| field.is(name)) && (resent.is_empty() || resent.contains(&i)) {
+                let text = field.text();
+                found.extend(address::parse_list(&text).map_err(|error| BadField {
+                    name: field.name().to_owned(),
+                    text,
+                    error,
+                })?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// A message whose lines no relay refuses for their length: header fields folded at white space, body lines
+    /// over 998 octets encoded where the MIME structure allows it.
+    #[must_use]
+    pub fn with_short_lines(mut self) -> Self {
+        self.fields.rewrite(encode::refold);
+        if !self.facts.long_line {
+            return self;
+        }
+        // A structure that does not allow it (a signature, a part that says it is encoded) passes as it is.
+        mime::convert(&self, mime::Aim::ShortLines).unwrap_or(self)
+    }
+
+    /// The message in seven bits, for a relay that offers no 8BITMIME.
+    pub fn for_7bit(&self) -> Result<Self, CannotConvert> {
+        let mut message = if self.facts.eight_bit { mime::convert(self, mime::Aim::SevenBit)? } else { self.clone() };
+        let mut failed = None;
+        message.fields.rewrite(|field| {
+            (!field.raw().is_ascii()).then(|| {
+                encode::field_in_ascii(field).or_else(|| {
+                    failed = Some(field.name().to_owned());
+                    None
+                })
+            })?
+        });
+        failed.map_or(Ok(message), |name| Err(CannotConvert::Field(name)))
+    }
+}
+
+/// An address field that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadField {
+    /// The field's name.
+    pub name: String,
+    /// Its text, unfolded.
+    pub text: String,
+    /// What is wrong with it.
+    pub error: AddressError,
+}
+
+impl fmt::Display for BadField {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.name, self.text, self.error)
+    }
+}
+
+/// What of another content comes behind its first octets.
+struct Behind {
+    content: Arc<dyn Content>,
+    start: u64,
+}
+
+impl Content for Behind {
+    fn len(&self) -> u64 {
+        self.content.len().saturating_sub(self.start)
+    }
+    fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
+        self.content.reader_at(self.start)
+    }
+}
+
+/// A message while it comes in, canonical already.
+struct Intake {
+    /// Header octets: whole lines that were taken, and the begin of one that is not whole.
+    header: Vec<u8>,
+    /// Lines before what [`Intake::take`] gets next.
+    lines: u64,
+    /// The header once it has ended; from then on everything is body.
+    fields: Option<Fields>,
+    store: Box<dyn Store>,
+    scan: Scan,
+}
+
+impl Intake {
+    fn take(&mut self, canonical: &[u8]) -> Result<(), Unreadable> {
+        if let Some(nul) = memchr::memchr(0, canonical) {
+            let before = memchr::memchr_iter(b'\n', &canonical[..nul]).count() as u64;
+            return Err(Unreadable::Nul(self.lines + before + 1));
+        }
+        self.lines += memchr::memchr_iter(b'\n', canonical).count() as u64;
+        if self.fields.is_some() {
+            return self.body(canonical);
+        }
+        let unread = self.header.len();
+        self.header.extend_from_slice(canonical);
+        self.header_lines(unread)
+    }
+
+    /// Looks at the header from the line on that `unread` lies in.
+    fn header_lines(&mut self, unread: usize) -> Result<(), Unreadable> {
+        let mut start = memchr::memrchr(b'\n', &self.header[..unread]).map_or(0, |end| end + 1);
+        while let Some(len) = memchr::memchr(b'\n', &self.header[start..]) {
+            let line = &self.header[start..=start + len];
+            if line == b"\r\n" {
+                return self.end_header(start, start + 2);
+            }
+            if name_and_colon(line).is_none() {
+                let folded = start > 0 && matches!(line[0], b' ' | b'\t');
+                if start == 0 && is_mbox_line(line) {
+                    self.header.drain(..=len);
+                    continue;
+                }
+                if !folded {
+                    return self.end_header(start, start);
+                }
+            }
+            start += len + 1;
+        }
+        let rest = &self.header[start..];
+        let folded = start > 0 && matches!(rest.first(), Some(b' ' | b'\t'));
+        if rest.len() > MAX_NAME && !folded && name_and_colon(rest).is_none() && !is_mbox_line(rest) {
+            return self.end_header(start, start);
+        }
+        if self.header.len() > MAX_HEADER { Err(Unreadable::HeaderTooLarge) } else { Ok(()) }
+    }
+
+    /// The header ends at `end`; the body begins at `body`.
+    fn end_header(&mut self, end: usize, body: usize) -> Result<(), Unreadable> {
+        if end > MAX_HEADER {
+            return Err(Unreadable::HeaderTooLarge);
+        }
+        self.fields = Some(Fields::parse(&self.header[..end]));
+        let header = std::mem::take(&mut self.header);
+        self.body(&header[body..])
+    }
+
+    fn body(&mut self, octets: &[u8]) -> Result<(), Unreadable> {
+        self.scan.take(octets);
+        if octets.is_empty() { Ok(()) } else { self.store.write(octets).map_err(Unreadable::Store) }
+    }
+
+    fn finish(mut self) -> Result<Message, Unreadable> {
+        let fields = self.fields.take().unwrap_or_else(|| Fields::parse(&self.header));
+        let body = self.store.finish().map_err(Unreadable::Store)?;
+        Ok(Message { fields, body, facts: self.scan.facts })
+    }
+}
+
+/// The line that separates messages in a mailbox, or its quoted form.
+fn is_mbox_line(line: &[u8]) -> bool {
+    let quotes = line.iter().take_while(|octet| **octet == b'>').count();
+    line[quotes..].starts_with(b"From ")
+}
+
+/// Finds out the [`Facts`] of a body that comes in pieces.
+#[derive(Default)]
+struct Scan {
+    facts: Facts,
+    /// Octets of the line that the next piece goes on with.
+    line: usize,
+}
+
+impl Scan {
+    fn take(&mut self, octets: &[u8]) {
+        self.facts.eight_bit = self.facts.eight_bit || !octets.is_ascii();
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', octets) {
+            self.facts.long_line |= self.line + end - start > 998 + 1;
+            (self.line, start) = (0, end + 1);
+        }
+        self.line += octets.len() - start;
+        self.facts.long_line |= self.line > 998 + 1;
+    }
+}
+
+/// A body kept in memory, for messages that we compose ourselves and for tests.
+#[derive(Default)]
+pub struct InMemory(Vec<u8>);
+
+impl Store for InMemory {
+    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.0.extend_from_slice(octets);
+        Ok(())
+    }
+    fn finish(self: Box<Self>) -> io::Result<Arc<dyn Content>> {
+        Ok(Arc::new(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests;

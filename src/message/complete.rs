@@ -1,0 +1,220 @@
+//! The header that goes out: what is missing is added, what must not be seen is removed.
+//!
+//! Whatever else stands in a header passes byte for byte. RFC 5322 §3.6 (which fields there must be), §3.6.6
+//! (Resent fields), RFC 5321 §4.4 (Return-Path is the last server's), RFC 6409 §8 (what a submission may mend).
+
+use super::address::parse_folded;
+use super::encode;
+use super::fields::{Field, Fields};
+use crate::envelope::Mailbox;
+
+/// What a header is completed with.
+#[derive(Debug)]
+pub struct Completion<'a> {
+    /// The date (RFC 5322 §3.3).
+    pub date: &'a str,
+    /// A Message-ID without its angles.
+    pub message_id: &'a str,
+    /// The author where the message names none.
+    pub author: &'a Mailbox,
+    /// The author's name; may be empty.
+    pub full_name: &'a str,
+    /// Completes addresses without a domain.
+    pub domain: &'a str,
+    /// What is to be done.
+    pub how: How,
+}
+
+/// How much of a header is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// All of it.
+    Full,
+    /// All of it, and `To: undisclosed-recipients:;` where no recipient is named.
+    Undisclosed,
+    /// Nothing is added (a gateway's letter); what must not be seen is removed all the same.
+    Gateway,
+}
+
+/// Never for the recipients' eyes, or not ours to say.
+const REMOVED: [&str; 4] = ["Bcc", "Resent-Bcc", "Return-Path", "Content-Length"];
+
+/// Fields that hold addresses.
+const ADDRESSES: [&str; 10] = [
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Resent-From",
+    "Resent-Sender",
+    "Resent-To",
+    "Resent-Cc",
+    "Resent-Reply-To",
+];
+
+/// Fields that mean nothing when they are empty, besides those with addresses.
+const NEVER_BLANK: [&str; 4] = ["Date", "Message-ID", "Resent-Date", "Resent-Message-ID"];
+
+/// Completes a header.
+pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
+    let named = |field: &Field, names: &[&str]| names.iter().any(|name| field.is(name));
+    fields.retain(|field| {
+        !named(field, &REMOVED) && !(field.is_blank() && (named(field, &ADDRESSES) || named(field, &NEVER_BLANK)))
+    });
+    if with.how == How::Gateway {
+        return;
+    }
+    fields.rewrite(|field| named(field, &ADDRESSES).then(|| qualified(field, with.domain)).flatten());
+    let resent = newest_resent_block(fields);
+    let own: [(&str, String); 3] =
+        [("From", author(with)), ("Date", with.date.to_owned()), ("Message-ID", format!("<{}>", with.message_id))];
+    if let Some(top) = resent.first() {
+        for (name, value) in own.into_iter().rev() {
+            let name = format!("Resent-{name}");
+            if !resent.iter().any(|i| fields.iter().nth(*i).is_some_and(|field| field.is(&name))) {
+                fields.insert(*top, Field::of(&name, &value));
+            }
+        }
+        return;
+    }
+    for (name, value) in own {
+        if fields.first(name).is_none() {
+            fields.append(Field::of(name, &value));
+        }
+    }
+    if with.how == How::Undisclosed && fields.first("To").is_none() && fields.first("Cc").is_none() {
+        fields.append(Field::of("To", "undisclosed-recipients:;"));
+    }
+}
+
+/// `Name <address>`, or the address alone.
+fn author(with: &Completion<'_>) -> String {
+    match encode::phrase(with.full_name) {
+        name if name.is_empty() => with.author.to_string(),
+        name => format!("{name} <{}>", with.author),
+    }
+}
+
+/// The places of the newest block of Resent fields: from the first one on, until a trace field or a name that
+/// was there before begins an older block (RFC 5322 §3.6.6: newer blocks are put on top).
+pub(super) fn newest_resent_block(fields: &Fields) -> Vec<usize> {
+    let mut block: Vec<(usize, String)> = Vec::new();
+    for (i, field) in fields.iter().enumerate() {
+        let name = field.name().to_ascii_lowercase();
+        let is_trace = matches!(name.as_str(), "received" | "return-path");
+        if !block.is_empty() && (is_trace || block.iter().any(|(_, seen)| *seen == name)) {
+            break;
+        }
+        if name.starts_with("resent-") {
+            block.push((i, name));
+        }
+    }
+    block.into_iter().map(|(i, _)| i).collect()
+}
+
+/// The field with a domain behind every local name; `None` where nothing is to be done, or it cannot be read.
+fn qualified(field: &Field, domain: &str) -> Option<Field> {
+    let value = std::str::from_utf8(field.value()).ok()?;
+    let local: Vec<usize> =
+        parse_folded(value).ok()?.into_iter().filter(|one| one.domain.is_none()).map(|one| one.end).collect();
+    if local.is_empty() {
+        return None;
+    }
+    let mut raw = field.raw()[..field.raw().len() - field.value().len() - 2].to_vec();
+    let mut start = 0;
+    for end in local {
+        raw.extend_from_slice(&value.as_bytes()[start..end]);
+        raw.push(b'@');
+        raw.extend_from_slice(domain.as_bytes());
+        start = end;
+    }
+    raw.extend_from_slice(&value.as_bytes()[start..]);
+    raw.extend_from_slice(b"\r\n");
+    Field::new(raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(header: &str, how: How, name: &str) -> String {
+        let mut fields = Fields::parse(header.replace('\n', "\r\n").as_bytes());
+        let author = Mailbox::new("alice", "box.example").unwrap();
+        complete(
+            &mut fields,
+            &Completion {
+                date: "DATE",
+                message_id: "ID@box",
+                author: &author,
+                full_name: name,
+                domain: "box.example",
+                how,
+            },
+        );
+        String::from_utf8(fields.to_octets()).unwrap().replace("\r\n", "\n")
+    }
+
+    #[test]
+    fn what_is_missing_is_added_once() {
+        let own = "From: Alice Tester <alice@box.example>\nDate: DATE\nMessage-ID: <ID@box>\n";
+        assert_eq!(completed("", How::Full, "Alice Tester"), own);
+        assert_eq!(
+            completed("Subject: x\nFrom:\nDate: \nMessage-id:\t\n", How::Full, "Alice Tester"),
+            format!("Subject: x\n{own}")
+        );
+        let whole = "from: a@b\nDATE: d\nmessage-ID: <m>\n";
+        assert_eq!(completed(whole, How::Full, ""), whole);
+        assert_eq!(completed("To: a@b\n", How::Gateway, "x"), "To: a@b\n");
+        assert!(completed("Subject: x\n", How::Undisclosed, "").ends_with("To: undisclosed-recipients:;\n"));
+    }
+
+    #[test]
+    fn names_are_quoted_and_encoded_as_they_must_be() {
+        for (name, want) in [
+            ("", "From: alice@box.example"),
+            ("Alice Tester", "From: Alice Tester <alice@box.example>"),
+            ("O'Neil, J. (x)", "From: \"O'Neil, J. (x)\" <alice@box.example>"),
+            ("say \"hi\" \\", "From: \"say \\\"hi\\\" \\\\\" <alice@box.example>"),
+            ("Jörg", "From: =?utf-8?B?SsO2cmc=?= <alice@box.example>"),
+            ("a\r\nBcc: x@y", "From: \"a  Bcc: x@y\" <alice@box.example>"),
+        ] {
+            assert_eq!(completed("", How::Full, name).lines().next(), Some(want), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn blind_copies_never_stay_in_any_spelling() {
+        let header =
+            "bcc: a@b\nBCC : c@d,\n e@f\nResent-Bcc: g@h\nTo: t@x\nReturn-Path: <r@x>\nContent-Length: 5\nCc:\n";
+        for how in [How::Full, How::Gateway] {
+            let out = completed(header, how, "");
+            assert!(
+                out.starts_with("To: t@x\n") && !out.contains("e@f") && !out.to_lowercase().contains("bcc"),
+                "{out}"
+            );
+            assert!(!out.contains("Return-Path") && !out.contains("Cc") && !out.contains("Content-Length"), "{out}");
+        }
+    }
+
+    #[test]
+    fn only_the_newest_resent_block_is_completed() {
+        let header = "Received: x\nResent-To: n@x\nReceived: y\nResent-From: o@x\nResent-To: o@y\nFrom: f@x\nTo: t@x\n";
+        let out = completed(header, How::Full, "");
+        let head = "Received: x\nResent-From: alice@box.example\nResent-Date: DATE\nResent-Message-ID: <ID@box>\nResent-To: n@x\nReceived: y\n";
+        assert!(out.starts_with(head), "{out}");
+        assert!(!out.contains("\nDate:"), "{out}");
+    }
+
+    #[test]
+    fn local_names_get_a_domain_and_nothing_else_changes() {
+        let header = "From: root (Cron Daemon)\nTo: \"R, O\" <root>,\n\t ops@x.org,  G: alice , b@c;\nSubject: root\nDate: d\nMessage-ID: <m>\n";
+        let want = header
+            .replace("From: root ", "From: root@box.example ")
+            .replace("<root>", "<root@box.example>")
+            .replace("alice ,", "alice@box.example ,");
+        assert_eq!(completed(header, How::Full, ""), want);
+        let broken = "From: a@b\nTo: \"root\nDate: d\nMessage-ID: <m>\n";
+        assert_eq!(completed(broken, How::Full, ""), broken);
+    }
+}

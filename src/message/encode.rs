@@ -1,0 +1,297 @@
+//! Encodings of text: quoted-printable and base64 as machines, encoded words, phrases, folds.
+//!
+//! RFC 2045 §6.7 and §6.8, RFC 2047, RFC 5322 §2.2.3.
+
+use super::address::parse_folded;
+use super::fields::Field;
+use crate::envelope::is_atext;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// The longest line of a header that is left alone (RFC 5322 §2.1.1), without its CRLF.
+const MAX_LINE: usize = 998;
+
+/// The longest line of an encoded body, without its CRLF.
+const ENCODED_LINE: usize = 76;
+
+/// A body encoding that octets are pushed through: canonical text in, canonical text out.
+#[derive(Debug)]
+pub(super) enum Encoder {
+    /// For text.
+    QuotedPrintable(QuotedPrintable),
+    /// For anything else.
+    Base64(Base64),
+}
+
+impl Encoder {
+    /// Takes the next octets of a line, without its CRLF.
+    pub(super) fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Self::QuotedPrintable(encoder) => octets.iter().for_each(|octet| encoder.octet(*octet, out)),
+            Self::Base64(encoder) => encoder.push(octets, out),
+        }
+    }
+
+    /// Takes a CRLF inside the body.
+    pub(super) fn line_end(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::QuotedPrintable(encoder) => encoder.end_line(out),
+            Self::Base64(encoder) => encoder.push(b"\r\n", out),
+        }
+    }
+
+    /// Ends the body. The CRLF behind it is the caller's.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::QuotedPrintable(encoder) => encoder.flush_space(out),
+            Self::Base64(encoder) => encoder.finish(out),
+        }
+    }
+}
+
+/// RFC 2045 §6.7.
+#[derive(Debug, Default)]
+pub(super) struct QuotedPrintable {
+    column: usize,
+    /// A space or tab that must be encoded if the line ends behind it.
+    space: Option<u8>,
+}
+
+impl QuotedPrintable {
+    fn octet(&mut self, octet: u8, out: &mut Vec<u8>) {
+        if let Some(space) = self.space.take() {
+            self.put(&[space], out);
+        }
+        match octet {
+            b' ' | b'\t' => self.space = Some(octet),
+            // A line that begins with a dot or with From would be changed on some ways.
+            b'.' | b'F' if self.column == 0 => self.put(&hex(octet), out),
+            b'!'..=b'<' | b'>'..=b'~' => self.put(&[octet], out),
+            _ => self.put(&hex(octet), out),
+        }
+    }
+
+    fn put(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        if self.column + piece.len() >= ENCODED_LINE {
+            out.extend_from_slice(b"=\r\n");
+            self.column = 0;
+        }
+        out.extend_from_slice(piece);
+        self.column += piece.len();
+    }
+
+    fn flush_space(&mut self, out: &mut Vec<u8>) {
+        if let Some(space) = self.space.take() {
+            self.put(&hex(space), out);
+        }
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        self.flush_space(out);
+        out.extend_from_slice(b"\r\n");
+        self.column = 0;
+    }
+}
+
+fn hex(octet: u8) -> [u8; 3] {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    [b'=', DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]
+}
+
+/// RFC 2045 §6.8.
+#[derive(Debug, Default)]
+pub(super) struct Base64 {
+    /// Octets that do not fill a line yet.
+    held: Vec<u8>,
+    begun: bool,
+}
+
+impl Base64 {
+    fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        self.held.extend_from_slice(octets);
+        let whole = self.held.len() / 57 * 57;
+        self.lines(whole, out);
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.lines(self.held.len(), out);
+    }
+
+    fn lines(&mut self, len: usize, out: &mut Vec<u8>) {
+        for line in self.held[..len].chunks(57) {
+            if std::mem::replace(&mut self.begun, true) {
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(STANDARD.encode(line).as_bytes());
+        }
+        self.held.drain(..len);
+    }
+}
+
+/// A name as a phrase (RFC 5322 §3.2.5): bare, quoted or encoded, whichever it needs. No name can bring a line end.
+pub(super) fn phrase(name: &str) -> String {
+    let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let name = name.trim();
+    if !name.is_ascii() {
+        return encoded_words(name);
+    }
+    if name.chars().all(|c| is_atext(c) || c == ' ') && !name.contains("=?") {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Text as encoded words of at most 75 characters each, folded between them (RFC 2047 §2).
+fn encoded_words(text: &str) -> String {
+    let mut words: Vec<String> = vec![String::new()];
+    for c in text.chars() {
+        if words.last().is_some_and(|word| word.len() + c.len_utf8() > 45) {
+            words.push(String::new());
+        }
+        words.iter_mut().last().into_iter().for_each(|word| word.push(c));
+    }
+    let words: Vec<String> = words.iter().map(|word| format!("=?utf-8?B?{}?=", STANDARD.encode(word))).collect();
+    words.join("\r\n ")
+}
+
+/// A field whose lines over 998 octets are folded at white space; `None` where that changes nothing.
+pub(super) fn refold(field: &Field) -> Option<Field> {
+    let mut folded = Vec::with_capacity(field.raw().len() + 64);
+    // A fold right behind the colon would gain nothing.
+    let mut first = field.raw().len() - field.value().len();
+    for line in field.raw().split_inclusive(|octet| *octet == b'\n') {
+        let mut rest = line;
+        while rest.len() > MAX_LINE + 2 {
+            let is_break =
+                |i: &usize| matches!(rest[*i], b' ' | b'\t') && !matches!(rest[*i + 1], b' ' | b'\t' | b'\r');
+            let Some(at) = (first.max(1)..=MAX_LINE).rev().find(is_break) else { break };
+            if rest[..at].iter().all(|octet| matches!(octet, b' ' | b'\t')) {
+                break;
+            }
+            folded.extend_from_slice(&rest[..at]);
+            folded.extend_from_slice(b"\r\n");
+            (rest, first) = (&rest[at..], 0);
+        }
+        folded.extend_from_slice(rest);
+        first = 0;
+    }
+    (folded != field.raw()).then(|| Field::new(folded)).flatten()
+}
+
+/// Fields whose value has a grammar in which an encoded word has no place.
+const STRUCTURED: [&str; 9] = [
+    "Content-Type",
+    "Content-Disposition",
+    "Content-ID",
+    "Message-ID",
+    "References",
+    "In-Reply-To",
+    "Received",
+    "Date",
+    "MIME-Version",
+];
+
+/// Fields whose value is a list of addresses.
+const ADDRESSES: [&str; 9] =
+    ["From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc"];
+
+/// A field with its eight-bit text in encoded words; `None` where its grammar has no place for them.
+pub(super) fn field_in_ascii(field: &Field) -> Option<Field> {
+    let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
+    if is_one_of(&STRUCTURED) {
+        return None;
+    }
+    // Text that is not UTF-8 is of a character set that nobody named: its odd octets become U+FFFD.
+    let text = String::from_utf8_lossy(field.value());
+    if !is_one_of(&ADDRESSES) {
+        return Some(Field::of(field.name(), &words_in_ascii(&field.text())));
+    }
+    let list = parse_folded(&text).ok()?;
+    let mailboxes = list.iter().map(|address| {
+        let mailbox = address.to_mailbox("localhost").ok()?.with_ascii_domain().filter(|mailbox| !mailbox.is_utf8())?;
+        Some(match &address.display {
+            Some(name) => format!("{} <{mailbox}>", phrase(name)),
+            None => mailbox.to_string(),
+        })
+    });
+    let mailboxes = mailboxes.collect::<Option<Vec<String>>>().filter(|list| !list.is_empty())?;
+    Some(Field::of(field.name(), &mailboxes.join(",\r\n ")))
+}
+
+/// Unstructured text whose words from the first to the last that is not ASCII are encoded.
+fn words_in_ascii(text: &str) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    let odd = |word: &&str| !word.is_ascii();
+    let (Some(first), Some(last)) = (words.iter().position(odd), words.iter().rposition(odd)) else {
+        return text.to_owned();
+    };
+    let encoded = encoded_words(&words[first..=last].join(" "));
+    let parts = [&words[..first], &[encoded.as_str()], &words[last + 1..]].concat();
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An independent reader of quoted-printable.
+    pub(crate) fn decode(encoded: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8(encoded.to_vec()).unwrap().replace("=\r\n", "");
+        let (bytes, mut out, mut i) = (text.as_bytes(), Vec::new(), 0);
+        while i < bytes.len() {
+            if bytes[i] == b'=' {
+                out.push(u8::from_str_radix(&text[i + 1..i + 3], 16).unwrap());
+                i += 3;
+            } else {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+        #[test]
+        fn quoted_printable_is_short_ascii_and_comes_back(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("no line ends", |b| !matches!(b, b'\r' | b'\n')), 0..200), 1..4)) {
+            let (mut encoder, mut out) = (Encoder::QuotedPrintable(QuotedPrintable::default()), Vec::new());
+            for line in &lines {
+                encoder.text(line, &mut out);
+                encoder.line_end(&mut out);
+            }
+            prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(|line| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r")));
+            prop_assert_eq!(decode(&out), [lines.join(&b"\r\n"[..]), b"\r\n".to_vec()].concat());
+        }
+    }
+
+    #[test]
+    fn long_header_lines_are_folded_at_white_space_only() {
+        let many = (0..200).map(|i| format!(" user{i}@example.org")).collect::<Vec<_>>().join(",");
+        let field = Field::of("To", &many);
+        let folded = refold(&field).unwrap();
+        assert!(folded.raw().split(|b| *b == b'\n').all(|line| line.len() <= 999));
+        assert_eq!(String::from_utf8_lossy(folded.raw()).replace("\r\n ", " "), String::from_utf8_lossy(field.raw()));
+        assert_eq!(refold(&Field::of("X", &"y".repeat(2_000))), None);
+        assert_eq!(refold(&Field::of("X", &format!("a{}", " ".repeat(3_000)))), None);
+    }
+
+    #[test]
+    fn eight_bit_fields_become_encoded_words_where_they_may() {
+        for (name, value, want) in [
+            (
+                "Subject",
+                "ein Gr\u{fc}\u{df} aus K\u{f6}ln an dich",
+                Some("ein =?utf-8?B?R3LDvMOfIGF1cyBLw7Zsbg==?= an dich"),
+            ),
+            ("To", "J\u{f6}rg <j@x>, b@y", Some("=?utf-8?B?SsO2cmc=?= <j@x>,\r\n b@y")),
+            ("To", "j\u{f6}rg@x", None),
+            ("Content-Disposition", "attachment; filename=\"\u{fc}.pdf\"", None),
+        ] {
+            let field = Field::of(name, value);
+            assert_eq!(field_in_ascii(&field), want.map(|want| Field::of(name, want)), "{name}: {value}");
+        }
+        let long = Field::of("Subject", &"\u{fc}ber ".repeat(60));
+        assert!(field_in_ascii(&long).unwrap().raw().split(|b| *b == b'\n').all(|line| line.len() <= 100));
+    }
+}
