@@ -29,7 +29,7 @@
 //! - **All have it**: unlink · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before that
 //!   fsync delivers them once more.
 //! - **Somebody will not get it**: outcomes, fsync · append which id the report will have, fsync · accept the report under it ·
-//!   rename to `failed/ID` · fsync both. Whoever finds a crash in the middle looks for that id before reporting again.
+//!   rename to `failed/ID` · fsync `failed`. Whoever finds a crash in the middle looks for that id before reporting again.
 //!
 //! A file that is no letter (a link, a FIFO, a stranger's, a broken seal) goes to `corrupt/` with a reason beside it, and is
 //! never sent. An I/O error is neither an end of file nor a broken seal: the file stays.
@@ -342,15 +342,13 @@ impl Queue {
         if self.removed.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED { self.sync() } else { Ok(()) }
     }
 
-    /// Moves a letter between two of the queue's directories and makes that last.
+    /// Moves a letter between two of the queue's directories and makes that last. A rename is whole or has not happened: the
+    /// directory that the letter appears in tells for both.
     fn transfer(&self, id: Id, from: &'static str, to: &'static str) -> Result<(), Error> {
         let (old, new) = (self.path(from, id), self.path(to, id));
         self.disk.rename(&old, &new).map_err(Error::at("move", &old))?;
-        for dir in [to, from] {
-            let dir = self.root.join(dir);
-            self.disk.sync_dir(&dir).map_err(Error::at("write", &dir))?;
-        }
-        Ok(())
+        let dir = self.root.join(to);
+        self.disk.sync_dir(&dir).map_err(Error::at("write", &dir))
     }
 
     /// Appends a record. Each begins on a line of its own, even behind one that was cut short.
