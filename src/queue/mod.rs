@@ -52,7 +52,7 @@ mod spool;
 mod sweep;
 mod words;
 
-pub use claim::{Claim, Closed, Unclaimed};
+pub use claim::{Claim, Closed, EXPIRED, Unclaimed};
 pub use entry::Entry;
 pub use handle::{Listed, State};
 pub use history::{History, Verdict};
