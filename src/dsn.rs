@@ -38,7 +38,7 @@ pub struct Reporter<'a> {
     pub host: &'a str,
     /// Where `MAILER-DAEMON` is said to be.
     pub domain: &'a str,
-    /// How long a letter lives and how long a failed one is kept.
+    /// How long a failed letter is kept.
     pub keep: Duration,
 }
 

@@ -94,7 +94,8 @@ impl Queue {
         if !letter::is_at(&file, &path).map_err(Flaw::Io)? {
             return Err(Flaw::Gone.into());
         }
-        let stored = Stored::read(file, id)?;
+        let len = file.metadata().map_err(Flaw::Io)?.len();
+        let stored = Stored::read(file, len, id)?;
         stored.verify()?;
         Ok(stored)
     }

@@ -87,17 +87,17 @@ pub(super) struct Stored {
 impl Stored {
     /// Opens a letter to look at it.
     pub(super) fn peek(path: &Path, id: Id) -> Result<Self, Flaw> {
-        Self::read(open(path, OpenOptions::new().read(true))?, id)
+        let (file, found) = open(path, OpenOptions::new().read(true))?;
+        Self::read(file, found.len(), id)
     }
 
     /// Opens a letter's file to append to it.
     pub(super) fn open(path: &Path) -> Result<File, Flaw> {
-        open(path, OpenOptions::new().read(true).append(true))
+        open(path, OpenOptions::new().read(true).append(true)).map(|(file, _)| file)
     }
 
-    /// Reads head and records; the content stays where it is, and its seal unchecked.
-    pub(super) fn read(file: File, id: Id) -> Result<Self, Flaw> {
-        let file_len = file.metadata()?.len();
+    /// Reads head and records of a file of so many octets; the content stays where it is, and its seal unchecked.
+    pub(super) fn read(file: File, file_len: u64, id: Id) -> Result<Self, Flaw> {
         let head = read_head(&file)?;
         let entry = std::str::from_utf8(&head).ok().and_then(Entry::parse);
         let entry = entry.filter(|entry| entry.id == id).ok_or(Flaw::Damaged("its head is not a letter's"))?;
@@ -137,11 +137,12 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Opens without following a link, without waiting for a FIFO's other end, and only what [`check`] lets pass.
-fn open(path: &Path, options: &mut OpenOptions) -> Result<File, Flaw> {
+fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Flaw> {
     match options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path) {
         Ok(file) => {
-            check(&file.metadata()?)?;
-            Ok(file)
+            let found = file.metadata()?;
+            check(&found)?;
+            Ok((file, found))
         }
         Err(error) => {
             // A symbolic link, a socket, a directory, a stranger's file: the error alone does not say which.

@@ -115,7 +115,7 @@ pub struct Submission<'a> {
 
 /// An attempt of which the queue knew nothing.
 pub struct Attempted<'a> {
-    /// One outcome for each recipient of the envelope.
+    /// One outcome for each recipient of the envelope, in its order.
     pub outcomes: &'a [Outcome],
     /// The relay, as `Report::relay` names it.
     pub relay: &'a str,
@@ -358,7 +358,8 @@ impl Queue {
     }
 
     fn make_dirs(&self) -> Result<(), Error> {
-        for name in [LETTERS, TMP, FAILED, CORRUPT] {
+        // `tmp` last: an accept that finds it takes the others for granted.
+        for name in [LETTERS, FAILED, CORRUPT, TMP] {
             let dir = self.root.join(name);
             disk::make_dir(&dir).map_err(Error::at("make", &dir))?;
         }

@@ -63,7 +63,7 @@ impl Queue {
     }
 }
 
-/// The names in a directory; none where it is missing. A name that is not UTF-8 is shown as none of ours would be.
+/// The names in a directory; none where it is missing. A name that is not UTF-8 is not ours, and is left alone.
 fn names(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),

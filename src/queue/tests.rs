@@ -424,6 +424,9 @@ fn figures() {
     let listed = list(&queue).len();
     println!("list of {listed}: {:?}", clock.elapsed());
     let clock = std::time::Instant::now();
+    let ids = queue.ids().unwrap().len();
+    println!("ids of {ids}: {:?}", clock.elapsed());
+    let clock = std::time::Instant::now();
     for id in queue.ids().unwrap() {
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(1)).unwrap();
