@@ -499,3 +499,20 @@ fn attempt(queue: &Queue, id: Id) -> Result<(), Error> {
     claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(3))?;
     claim.close().map(drop)
 }
+
+#[test]
+fn accepting_costs_two_fsyncs_and_forgetting_one_for_sixteen() {
+    let fsyncs = |steps: &[Step]| steps.iter().filter(|step| matches!(step, Step::Sync(_) | Step::SyncDir(_))).count();
+    let accepted = life(|queue, _| (0..32).for_each(|i| assert_ne!(accept(queue, &["bob", "carol"], i).seed(), 0)));
+    assert_eq!(fsyncs(&accepted), 2 * 32);
+    let relayed = life(|queue, _| {
+        for i in 0..32 {
+            let id = accept(queue, &["bob", "carol"], i);
+            let mut claim = queue.claim(id).unwrap();
+            claim.begin(at(i)).unwrap();
+            claim.settle(&[relayed(), relayed()], "relay", at(i)).unwrap();
+            assert_eq!(claim.close().unwrap(), Closed::Relayed);
+        }
+    });
+    assert_eq!(fsyncs(&relayed), 2 * 32 + 2);
+}
