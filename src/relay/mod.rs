@@ -1,1 +1,221 @@
-//! One attempt through an account: account, envelope and message in, a [`Report`](crate::outcome::Report) out.
+//! One attempt through an account: account, envelope and letter in, a [`Report`] out.
+//!
+//! The account's hosts are tried in order until one opens a session; what became of the others is a remark.
+//! The password is asked for before a host is connected to, so that a slow helper keeps no server waiting. A
+//! connection can carry several letters. This floor reports; it does not decide to retry, and it never fails
+//! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
+
+pub mod verdict;
+
+use crate::config::{Account, Auth, Host, Tls};
+use crate::envelope::Envelope;
+use crate::outcome::{Cause, Fault, Report, Stage};
+use crate::secret::Secret;
+use crate::smtp::auth::Credentials;
+use crate::smtp::connect::connect;
+use crate::smtp::interrupt::Interrupt;
+use crate::smtp::plan::{Letter, Plan};
+use crate::smtp::session::{Security, Session, Terms, client_id};
+use crate::smtp::tls::Trust;
+use crate::smtp::{Limits, Transcript};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// The way out that a letter takes, and for how long.
+#[derive(Clone)]
+pub struct Way<'a> {
+    /// Hosts, TLS, authentication, and the limit of each wait.
+    pub account: &'a Account,
+    /// Obtains the account's password for a host; the error is a sentence. Called only where AUTH is needed, and
+    /// once for each host that is tried: remember the answer where asking is dear and the host does not matter.
+    pub password: &'a dyn Fn(&Host) -> Result<Secret, String>,
+    /// Our name in EHLO, where the account says none.
+    pub helo: &'a str,
+    /// The end of the whole attempt, all hosts and all letters together.
+    pub deadline: Instant,
+    /// Who watches the dialogue.
+    pub transcript: Option<Arc<dyn Transcript>>,
+    /// Ends the attempt from another thread.
+    pub interrupt: Interrupt,
+}
+
+/// Sends one letter: opens a connection, sends, leaves without waiting for a good-bye.
+pub fn attempt(way: &Way<'_>, envelope: &Envelope, letter: &dyn Letter) -> Report {
+    match Connection::open(way) {
+        Ok(mut connection) => {
+            let report = connection.send(envelope, letter);
+            connection.close();
+            report
+        }
+        Err(unreached) => unreached.report(envelope),
+    }
+}
+
+/// An open session with one of an account's hosts.
+pub struct Connection {
+    session: Session,
+    relay: String,
+    account: String,
+    /// Not told yet.
+    remarks: Vec<String>,
+}
+
+/// None of an account's hosts could be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreached {
+    /// The host that was tried last.
+    pub relay: String,
+    /// The account's name.
+    pub account: String,
+    /// What went wrong there.
+    pub fault: Fault,
+    /// What went wrong at the hosts before.
+    pub remarks: Vec<String>,
+}
+
+impl Unreached {
+    /// The report of a letter that would have gone this way.
+    pub fn report(&self, envelope: &Envelope) -> Report {
+        Report {
+            relay: self.relay.clone(),
+            account: self.account.clone(),
+            outcomes: envelope.recipients().iter().map(|_| verdict::of(Err(self.fault.clone()))).collect(),
+            remarks: self.remarks.clone(),
+            relay_down: verdict::is_down(&self.fault),
+        }
+    }
+}
+
+impl Connection {
+    /// Opens a session with the first of the account's hosts that has one for us.
+    pub fn open(way: &Way<'_>) -> Result<Self, Unreached> {
+        let account = way.account.name.clone();
+        let mut remarks = Vec::new();
+        let mut last = Fault::new(Stage::Local, Cause::Local(format!("account {account} has no host")));
+        let mut relay = String::new();
+        // Whom to trust does not depend on the host, and is read once.
+        let mut trust = None;
+        for (i, host) in way.account.hosts.iter().enumerate() {
+            if i > 0 {
+                remarks.push(format!("{relay} {last}"));
+            }
+            relay = name(host);
+            match open(way, host, way.account.hosts.len() - i - 1, &mut trust) {
+                Ok(session) => return Ok(Self { session, relay, account, remarks }),
+                Err(fault) => last = fault,
+            }
+            if !is_elsewhere(&last) {
+                break;
+            }
+        }
+        Err(Unreached { relay, account, fault: last, remarks })
+    }
+
+    /// Sends one letter.
+    pub fn send(&mut self, envelope: &Envelope, letter: &dyn Letter) -> Report {
+        let mut report = Report {
+            relay: self.relay.clone(),
+            account: self.account.clone(),
+            outcomes: Vec::with_capacity(envelope.recipients().len()),
+            remarks: std::mem::take(&mut self.remarks),
+            relay_down: false,
+        };
+        let plan = match Plan::new(self.session.capabilities(), envelope, letter) {
+            Ok(plan) => plan,
+            Err(unfit) => {
+                report.outcomes.extend(envelope.recipients().iter().map(|_| verdict::of_unfit(&unfit)));
+                return report;
+            }
+        };
+        report.remarks.extend(plan.remarks.iter().cloned());
+        let mut answers = self.session.transact(&plan, letter).into_iter();
+        for recipient in &plan.recipients {
+            let answer = match recipient {
+                Ok(_) => answers.next().unwrap_or_else(|| Err(unanswered())),
+                Err(unfit) => {
+                    report.outcomes.push(verdict::of_unfit(unfit));
+                    continue;
+                }
+            };
+            report.relay_down |= answer.as_ref().is_err_and(verdict::is_down);
+            report.outcomes.push(verdict::of(answer));
+        }
+        report
+    }
+
+    /// Whether another letter can go this way: not after a 421, a breach of the protocol, a lost connection.
+    pub fn is_usable(&self) -> bool {
+        self.session.is_usable()
+    }
+
+    /// `host:port` or the socket's path.
+    pub fn relay(&self) -> &str {
+        &self.relay
+    }
+
+    /// Says good-bye, whose answer is not waited for.
+    pub fn close(self) {
+        self.session.close();
+    }
+}
+
+/// The session answers for each recipient that it is given. Were it not so, the recipient would be kept.
+fn unanswered() -> Fault {
+    Fault::new(Stage::Rcpt, Cause::Protocol("gave no answer for this recipient".to_owned()))
+}
+
+/// Whether the next host may fare better. Not where the fault is ours or somebody has called us off; and a
+/// password that one host refuses is not hawked around the others, which would lock the user out of them all.
+fn is_elsewhere(fault: &Fault) -> bool {
+    match &fault.cause {
+        Cause::Interrupted | Cause::Local(_) => false,
+        Cause::Reply(reply) => fault.stage != Stage::Auth || !reply.is_permanent(),
+        Cause::NoSuchHost(_)
+        | Cause::Network(_)
+        | Cause::Timeout(_)
+        | Cause::Tls(_)
+        | Cause::Protocol(_)
+        | Cause::Policy(_)
+        | Cause::Letter(_) => true,
+    }
+}
+
+/// A host as a person writes it.
+pub fn name(host: &Host) -> String {
+    match host {
+        Host::Tcp { name, port } if name.contains(':') => format!("[{name}]:{port}"),
+        Host::Tcp { name, port } => format!("{name}:{port}"),
+        Host::Unix(path) => path.display().to_string(),
+    }
+}
+
+fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
+    let account = way.account;
+    let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
+    let helo = account.helo.as_deref().unwrap_or(way.helo);
+    let client =
+        client_id(helo).ok_or_else(|| local(format!("{helo:?} is no name to greet a relay with; set helo")))?;
+    let mut peer = || {
+        let trust = match trust.take() {
+            Some(known) => trust.insert(known),
+            None => trust.insert(Trust::of(account).map_err(|why| local(why.to_string()))?),
+        };
+        trust.peer(account, host).map_err(|why| local(why.to_string()))
+    };
+    let security = match account.tls {
+        Tls::Off => Security::Off,
+        Tls::StartTls => Security::StartTls(peer()?),
+        Tls::Implicit => Security::Implicit(peer()?),
+    };
+    let auth = match (account.auth, &account.user) {
+        (Auth::Off, _) | (Auth::Auto, None) => None,
+        (wanted, Some(user)) => Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)? })),
+        (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
+    };
+    if let Some(transcript) = &way.transcript {
+        transcript.line(&format!("* connecting to {}", name(host)));
+    }
+    let limits = Limits { step: account.timeout, total: way.deadline };
+    let stream = connect(host, others, &limits, &way.interrupt)?;
+    Session::open(stream, Terms { client, security, auth }, limits, way.transcript.clone())
+}

@@ -1,1 +1,68 @@
-//! The wire: the only place that speaks SMTP, as a client and as a server.
+//! The wire: the only place that speaks SMTP.
+//!
+//! As a client, from the bottom up: [`interrupt`] ends a wait from another thread, [`connect`] turns a host
+//! into a [`stream`] with limits on every wait, [`tls`] says whom we trust, [`reply`] reads what a stranger
+//! sends without trusting it, [`auth`] is SASL, [`session`] is the dialogue up to AUTH, [`plan`] decides what
+//! a letter needs of this server, [`transaction`] sends it and [`body`] frames it.
+//!
+//! Everything here reports a [`Fault`](crate::outcome::Fault): what happened and where. What it *means* is
+//! `relay::verdict`'s to say. RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (PIPELINING).
+
+pub mod auth;
+pub mod body;
+pub mod capabilities;
+pub mod connect;
+pub mod interrupt;
+pub mod plan;
+pub mod reply;
+pub mod session;
+pub mod stream;
+pub mod tls;
+pub mod transaction;
+
+use crate::outcome::Stage;
+use std::time::{Duration, Instant};
+
+/// Gets the dialogue, a line at a time, as `-v` shows it: `> ` is ours, `< ` the server's, `* ` a remark.
+///
+/// Credentials are masked before a line comes here, also where the server echoes them. The server's text is
+/// valid UTF-8 but *not* escaped; whoever shows it escapes it.
+pub trait Transcript: Send + Sync {
+    /// Takes one line, without its line end.
+    fn line(&self, line: &str);
+}
+
+/// How long anything on the wire may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Each wait: one reply however it drips, one write, the whole TLS handshake.
+    pub step: Duration,
+    /// The end of the whole attempt.
+    pub total: Instant,
+}
+
+impl Limits {
+    /// When a wait that starts now has lasted too long.
+    pub fn until(&self, stage: Stage) -> Instant {
+        self.total.min(Instant::now() + self.step.min(ceiling(stage)))
+    }
+}
+
+/// The time-outs of RFC 5321 §4.5.3.2, as ceilings: no setting makes a wait longer than these.
+fn ceiling(stage: Stage) -> Duration {
+    Duration::from_mins(match stage {
+        Stage::Data => 2,
+        Stage::Content => 3,
+        Stage::Dot => 10,
+        Stage::Local
+        | Stage::Resolve
+        | Stage::Connect
+        | Stage::Greeting
+        | Stage::Ehlo
+        | Stage::StartTls
+        | Stage::Tls
+        | Stage::Auth
+        | Stage::Mail
+        | Stage::Rcpt => 5,
+    })
+}

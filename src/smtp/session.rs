@@ -1,0 +1,386 @@
+//! The dialogue with a server, from its greeting up to AUTH, and the primitives that a transaction is made of.
+//!
+//! A group of commands is one write, and before it goes nothing may be left over from the server: octets that
+//! come before they are asked for end the session, above all plaintext behind STARTTLS's 220, which would be
+//! read as replies of the TLS session. TLS is as the settings say or there is no session; capabilities heard
+//! in plaintext are forgotten. The password goes out only inside TLS or to this very machine, and neither it nor
+//! an echo of it reaches a transcript or a fault. HELO is spoken only where neither TLS nor AUTH is needed.
+//!
+//! After a fault that is not a plain refusal, and after a 421, the session is unusable and says nothing more.
+//! RFC 5321 §3 and §4, RFC 3207, RFC 4954.
+
+use super::auth::{Credentials, Exchange, Mechanism};
+use super::capabilities::Capabilities;
+use super::connect::words;
+use super::reply::Replies;
+use super::stream::Stream;
+use super::tls::{self, Peer};
+use super::{Limits, Transcript};
+use crate::config::Auth;
+use crate::outcome::{Cause, Fault, Reply, Stage};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use lettre::transport::smtp::commands::{Ehlo, Quit, Starttls};
+use lettre::transport::smtp::extension::ClientId;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// The longest command line, CR LF included, that every server takes (RFC 5321 §4.5.3.1.4).
+const COMMAND_LINE: usize = 512;
+
+/// Whether and how TLS is spoken.
+pub enum Security {
+    /// Not at all.
+    Off,
+    /// STARTTLS, and no session without it.
+    StartTls(Peer),
+    /// From the first octet.
+    Implicit(Peer),
+}
+
+/// On what terms a session is opened.
+pub struct Terms<'a> {
+    /// The name in our EHLO.
+    pub client: ClientId,
+    /// TLS.
+    pub security: Security,
+    /// The mechanism wanted and who we are, where we authenticate.
+    pub auth: Option<(Auth, Credentials<'a>)>,
+}
+
+/// The name for EHLO, from a host name, an address or an address literal; `None` for what would not be one.
+pub fn client_id(name: &str) -> Option<ClientId> {
+    let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+    if let Ok(address) = bare.parse::<Ipv4Addr>() {
+        return Some(ClientId::Ipv4(address));
+    }
+    if let Ok(address) = bare.strip_prefix("IPv6:").unwrap_or(bare).parse::<Ipv6Addr>() {
+        return Some(ClientId::Ipv6(address));
+    }
+    let ascii = if name.is_ascii() { name.to_owned() } else { idna::domain_to_ascii(name).ok()? };
+    let known = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
+    (!ascii.is_empty() && ascii.len() <= 255 && ascii.bytes().all(known)).then_some(ClientId::Domain(ascii))
+}
+
+/// A session with a server.
+pub struct Session {
+    stream: Stream,
+    limits: Limits,
+    transcript: Option<Arc<dyn Transcript>>,
+    replies: Replies,
+    /// What the server offered last.
+    pub(super) capabilities: Capabilities,
+    /// Commands queued for the next write.
+    pub(super) group: Zeroizing<Vec<u8>>,
+    /// A transaction was begun and not ended: RSET comes before the next one.
+    pub(super) reset_due: bool,
+    /// What must not be shown: the password and its encodings.
+    masked: Vec<Zeroizing<String>>,
+    broken: bool,
+}
+
+impl Session {
+    /// Opens a session on those terms: greeting, EHLO, STARTTLS, AUTH. Leaves politely where it can't.
+    pub fn open(
+        stream: Stream,
+        terms: Terms<'_>,
+        limits: Limits,
+        transcript: Option<Arc<dyn Transcript>>,
+    ) -> Result<Self, Fault> {
+        let mut session = Self {
+            stream,
+            limits,
+            transcript,
+            replies: Replies::default(),
+            capabilities: Capabilities::default(),
+            group: Zeroizing::default(),
+            reset_due: false,
+            masked: Vec::new(),
+            broken: false,
+        };
+        match session.negotiate(terms) {
+            Ok(()) => Ok(session),
+            Err(fault) => {
+                session.close();
+                Err(fault)
+            }
+        }
+    }
+
+    /// What the server offers.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Whether another letter can be sent in it.
+    pub fn is_usable(&self) -> bool {
+        !self.broken
+    }
+
+    /// Says QUIT where that makes sense. Its answer would change nothing and is not waited for.
+    pub fn close(self) {
+        if !self.broken {
+            self.note("> QUIT");
+            self.stream.leave(Quit.to_string().as_bytes());
+        }
+    }
+
+    fn negotiate(&mut self, terms: Terms<'_>) -> Result<(), Fault> {
+        let Terms { client, security, auth } = terms;
+        let needs_ehlo = auth.is_some() || matches!(security, Security::StartTls(..));
+        match security {
+            Security::Off => {
+                self.greeting()?;
+                self.hello(&client, needs_ehlo)?;
+            }
+            Security::Implicit(peer) => {
+                self.start_tls(peer)?;
+                self.greeting()?;
+                self.hello(&client, needs_ehlo)?;
+            }
+            Security::StartTls(peer) => {
+                self.greeting()?;
+                self.hello(&client, needs_ehlo)?;
+                if !self.capabilities.offers("STARTTLS") {
+                    let text = "does not offer STARTTLS, which the settings demand";
+                    return Err(Fault::new(Stage::StartTls, Cause::Policy(text.to_owned())));
+                }
+                self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
+                self.capabilities = Capabilities::default();
+                self.start_tls(peer)?;
+                self.hello(&client, needs_ehlo)?;
+            }
+        }
+        auth.map_or(Ok(()), |(wanted, credentials)| self.authenticate(wanted, &credentials))
+    }
+
+    fn greeting(&mut self) -> Result<(), Fault> {
+        let reply = self.reply(Stage::Greeting)?;
+        self.expect(reply, Stage::Greeting, 220).map(drop)
+    }
+
+    fn hello(&mut self, client: &ClientId, needs_ehlo: bool) -> Result<(), Fault> {
+        self.command(&Ehlo::new(client.clone()).to_string());
+        self.send(Stage::Ehlo)?;
+        let reply = self.reply(Stage::Ehlo)?;
+        if reply.is_permanent() && !needs_ehlo && self.is_usable() {
+            return self.ask(&format!("HELO {client}\r\n"), Stage::Ehlo, 250).map(drop);
+        }
+        let reply = self.expect(reply, Stage::Ehlo, 250)?;
+        self.capabilities = Capabilities::read(&reply);
+        Ok(())
+    }
+
+    fn start_tls(&mut self, peer: Peer) -> Result<(), Fault> {
+        self.quiet(Stage::Tls)?;
+        let until = self.limits.until(Stage::Tls);
+        self.stream.start_tls(peer.config, peer.name, until).map_err(|error| self.failure(Stage::Tls, &error))?;
+        if let Some(encryption) = self.stream.encryption() {
+            self.note(&format!("* {encryption}"));
+        }
+        Ok(())
+    }
+
+    fn authenticate(&mut self, wanted: Auth, credentials: &Credentials<'_>) -> Result<(), Fault> {
+        let policy = |text: String| Fault::new(Stage::Auth, Cause::Policy(text));
+        if !self.stream.is_encrypted() && !self.stream.is_local() {
+            return Err(policy(
+                "is not on this machine, and without TLS the password would go there in clear".to_owned(),
+            ));
+        }
+        let mechanism = Mechanism::choose(wanted, &self.capabilities.mechanisms()).map_err(policy)?;
+        let mut exchange = Exchange::begin(mechanism, credentials)
+            .map_err(|why| Fault::new(Stage::Auth, Cause::Local(why.to_owned())))?;
+        self.mask(credentials.secret.dangerous_expose());
+
+        let name = mechanism.name();
+        let initial = exchange.initial().map(encode).filter(|text| name.len() + text.len() + 8 <= COMMAND_LINE);
+        if let Some(text) = &initial {
+            exchange.initial_sent();
+            self.secret_command(&format!("AUTH {name} "), text);
+        } else {
+            self.command(&format!("AUTH {name}\r\n"));
+        }
+        loop {
+            self.send(Stage::Auth)?;
+            let reply = self.reply(Stage::Auth)?;
+            if reply.code != 334 {
+                return self.expect(reply, Stage::Auth, 235).map(drop);
+            }
+            let Some(answer) = exchange.answer() else {
+                return Err(self.breach(Stage::Auth, &format!("asked for more than {name} has to say")));
+            };
+            self.secret_command("", &encode(&answer));
+        }
+    }
+
+    /// Sends one command and takes one answer, which must be `code`.
+    fn ask(&mut self, command: &str, stage: Stage, code: u16) -> Result<Reply, Fault> {
+        self.command(command);
+        self.send(stage)?;
+        let reply = self.reply(stage)?;
+        self.expect(reply, stage, code)
+    }
+
+    fn expect(&mut self, reply: Reply, stage: Stage, code: u16) -> Result<Reply, Fault> {
+        self.judge(reply, stage, |got| got == code)
+    }
+
+    /// The reply where its code fits; the refusal that it is; or the breach of the protocol that it is.
+    pub(super) fn judge(&mut self, reply: Reply, stage: Stage, fits: impl Fn(u16) -> bool) -> Result<Reply, Fault> {
+        if fits(reply.code) {
+            return Ok(reply);
+        }
+        if reply.is_transient() || reply.is_permanent() {
+            return Err(Fault::new(stage, Cause::Reply(reply)));
+        }
+        Err(self.breach(stage, &format!("said \"{reply}\" out of turn")))
+    }
+
+    /// Gives the session up without another word.
+    pub(super) fn abandon(&mut self) {
+        self.broken = true;
+    }
+
+    /// Queues a command, line end included, for the next [`Session::send`].
+    pub(super) fn command(&mut self, line: &str) {
+        self.note(&format!("> {}", line.trim_end()));
+        self.group.extend_from_slice(line.as_bytes());
+    }
+
+    /// Queues a line of which only the first part may be shown.
+    fn secret_command(&mut self, shown: &str, hidden: &str) {
+        self.note(&format!("> {shown}****"));
+        // Room is made first: a vector that grows leaves a copy behind that nobody wipes.
+        self.group.reserve(shown.len() + hidden.len() + 2);
+        for part in [shown, hidden, "\r\n"] {
+            self.group.extend_from_slice(part.as_bytes());
+        }
+        self.masked.push(Zeroizing::new(hidden.to_owned()));
+    }
+
+    /// Writes the queued commands in one go.
+    pub(super) fn send(&mut self, stage: Stage) -> Result<(), Fault> {
+        self.quiet(stage)?;
+        let group = std::mem::take(&mut self.group);
+        self.write(&group, stage)
+    }
+
+    /// Writes octets as they are.
+    pub(super) fn write(&mut self, octets: &[u8], stage: Stage) -> Result<(), Fault> {
+        let until = self.limits.until(stage);
+        self.stream.write_all(octets, until).map_err(|error| self.failure(stage, &error))
+    }
+
+    /// Waits for the next reply, however slowly it comes, but no longer than the limits allow.
+    pub(super) fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
+        let until = self.limits.until(stage);
+        let mut octets = [0; 4096];
+        loop {
+            if let Some(reply) = self.next_reply(stage)? {
+                return Ok(reply);
+            }
+            let read = self.stream.read(&mut octets, until).map_err(|error| self.failure(stage, &error))?;
+            self.replies.push(&octets[..read]);
+        }
+    }
+
+    /// A reply that has come although nothing was asked, without a wait for one.
+    pub(super) fn early_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
+        let mut octets = [0; 4096];
+        let read = self.stream.read_early(&mut octets).map_err(|error| self.failure(stage, &error))?;
+        self.replies.push(&octets[..read]);
+        self.next_reply(stage)
+    }
+
+    fn next_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
+        let reply = self.replies.take().map_err(|why| self.breach(stage, &why.to_string()))?;
+        let Some(mut reply) = reply else { return Ok(None) };
+        for line in &mut reply.lines {
+            for secret in &self.masked {
+                if line.contains(secret.as_str()) {
+                    *line = line.replace(secret.as_str(), "****");
+                }
+            }
+        }
+        for (i, line) in reply.lines.iter().enumerate() {
+            let hyphen = if i + 1 < reply.lines.len() { '-' } else { ' ' };
+            self.note(&format!("< {}{hyphen}{line}", reply.code));
+        }
+        // 421: the server closes the channel, whatever it was asked (RFC 5321 §3.8).
+        self.broken |= reply.code == 421;
+        Ok(Some(reply))
+    }
+
+    /// Nothing may have come that was not asked for.
+    pub(super) fn quiet(&mut self, stage: Stage) -> Result<(), Fault> {
+        if self.replies.is_empty() && !self.stream.has_unread() {
+            return Ok(());
+        }
+        Err(self.breach(stage, "sent more than it was asked for"))
+    }
+
+    /// The server broke the protocol: nothing it says from here on can be trusted to mean anything.
+    pub(super) fn breach(&mut self, stage: Stage, what: &str) -> Fault {
+        self.broken = true;
+        Fault::new(stage, Cause::Protocol(format!("{what} {}", place(stage))))
+    }
+
+    /// The stream failed: says how, in a sentence with the relay as its subject.
+    fn failure(&mut self, stage: Stage, error: &io::Error) -> Fault {
+        self.broken = true;
+        let place = place(stage);
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        Fault::new(
+            stage,
+            match (error.kind(), tls) {
+                _ if self.stream.is_interrupted() => Cause::Interrupted,
+                (_, Some(error)) => Cause::Tls(tls::sentence(error)),
+                (io::ErrorKind::TimedOut, _) => Cause::Timeout(format!("timed out {place}")),
+                (io::ErrorKind::UnexpectedEof, _) => Cause::Network(format!("closed the connection {place}")),
+                _ => Cause::Network(format!("lost the connection {place}: {}", words(error))),
+            },
+        )
+    }
+
+    /// Shows a line to whoever watches.
+    pub(super) fn note(&self, line: &str) {
+        if let Some(transcript) = &self.transcript {
+            transcript.line(line);
+        }
+    }
+
+    /// Remembers not to show the password. One of three characters or less would mask half the dialogue, and
+    /// protects nothing.
+    fn mask(&mut self, secret: &[u8]) {
+        if let Some(text) = std::str::from_utf8(secret).ok().filter(|text| text.len() > 3) {
+            self.masked.push(Zeroizing::new(text.to_owned()));
+            self.masked.push(encode(secret));
+        }
+    }
+}
+
+fn encode(octets: &[u8]) -> Zeroizing<String> {
+    Zeroizing::new(BASE64_STANDARD.encode(octets))
+}
+
+/// Where in the dialogue, for the end of a sentence.
+fn place(stage: Stage) -> String {
+    match stage {
+        Stage::Greeting => "before its greeting".to_owned(),
+        Stage::Tls => "in the TLS handshake".to_owned(),
+        Stage::Content => "in the middle of the letter".to_owned(),
+        Stage::Local
+        | Stage::Resolve
+        | Stage::Connect
+        | Stage::Ehlo
+        | Stage::StartTls
+        | Stage::Auth
+        | Stage::Mail
+        | Stage::Rcpt
+        | Stage::Data
+        | Stage::Dot => format!("after {stage}"),
+    }
+}

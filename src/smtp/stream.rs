@@ -1,0 +1,240 @@
+//! A connected stream, plain or TLS, on which every wait ends.
+//!
+//! The socket never blocks; each call is given an instant and waits with poll(2) until then, so that a limit
+//! covers a whole TLS handshake or a whole dripping reply and not just one read. A tripped [`Interrupt`] shuts
+//! the socket down, which ends the wait. Errors are [`io::Error`]s: `TimedOut`, `UnexpectedEof` when the server
+//! has closed, `InvalidData` around a [`rustls::Error`]; `session` gives them a place and a meaning.
+//!
+//! Speed, which is mostly waiting: no Nagle, and quick ACKs asked for before each wait (the kernel forgets),
+//! since a server that leaves Nagle on holds its second small write back until our ACK.
+
+use super::interrupt::{Ending, Interrupt};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
+use socket2::Socket;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A connection to a relay.
+pub struct Stream {
+    socket: Arc<Socket>,
+    tls: Option<Box<ClientConnection>>,
+    interrupt: Interrupt,
+    /// Held so that the interrupt keeps knowing how to end our waits.
+    _ending: Ending,
+}
+
+impl Stream {
+    /// Takes a connected (or connecting) socket, which must not block.
+    pub(super) fn new(socket: Socket, interrupt: &Interrupt) -> Self {
+        let socket = Arc::new(socket);
+        let ours = Arc::clone(&socket);
+        // A socket that is no longer connected cannot be shut down, and need not be.
+        let ending: Ending = Arc::new(move || drop(ours.shutdown(std::net::Shutdown::Both)));
+        interrupt.register(&ending);
+        Self { socket, tls: None, interrupt: interrupt.clone(), _ending: ending }
+    }
+
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether the other end is on this machine, so that what we send cannot be overheard.
+    pub fn is_local(&self) -> bool {
+        self.socket.peer_addr().is_ok_and(|peer| match peer.as_socket() {
+            Some(address) => address.ip().to_canonical().is_loopback(),
+            None => peer.is_unix(),
+        })
+    }
+
+    /// Whether somebody has ended the attempt from outside.
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupt.is_tripped()
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Protocol and cipher in IANA's spelling, where TLS is on.
+    pub fn encryption(&self) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let version = format!("{:?}", tls.protocol_version()?).replace('_', ".");
+        let suite = format!("{:?}", tls.negotiated_cipher_suite()?.suite()).replace("TLS13_", "TLS_");
+        Some(format!("{version} {suite}"))
+    }
+
+    /// Does the whole TLS handshake, up to our last message, which travels with what we write next.
+    pub fn start_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        until: Instant,
+    ) -> io::Result<()> {
+        let mut tls = ClientConnection::new(config, name).map_err(wrong)?;
+        // We never write more than one chunk of content at a time, and write it out at once.
+        tls.set_buffer_limit(None);
+        let mut wire = Wire { socket: &self.socket, until: Some(until) };
+        while tls.is_handshaking() {
+            flush(&mut tls, &mut wire)?;
+            if let Err(error) = receive(&mut tls, &mut wire) {
+                // The alert tells the server why; that it cannot be sent is not the news.
+                drop(flush(&mut tls, &mut Wire { socket: &self.socket, until: None }));
+                return Err(error);
+            }
+        }
+        self.tls = Some(Box::new(tls));
+        Ok(())
+    }
+
+    /// Writes everything, in as few system calls as the kernel allows.
+    pub fn write_all(&mut self, octets: &[u8], until: Instant) -> io::Result<()> {
+        let mut wire = Wire { socket: &self.socket, until: Some(until) };
+        let Some(tls) = &mut self.tls else { return wire.write_all(octets) };
+        tls.writer().write_all(octets)?;
+        flush(tls, &mut wire)
+    }
+
+    /// Waits for octets and reads what is there; at least one.
+    pub fn read(&mut self, into: &mut [u8], until: Instant) -> io::Result<usize> {
+        let mut wire = Wire { socket: &self.socket, until: Some(until) };
+        let Some(tls) = &mut self.tls else { return nonzero(wire.read(into)?) };
+        flush(tls, &mut wire)?;
+        loop {
+            match tls.reader().read(into) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => receive(tls, &mut wire)?,
+                read => return nonzero(read?),
+            }
+        }
+    }
+
+    /// Reads what has already arrived, without a wait; 0 where nothing has.
+    pub fn read_early(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let mut wire = Wire { socket: &self.socket, until: None };
+        let nothing = |error: &io::Error| matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
+        let read = match &mut self.tls {
+            None => wire.read(into),
+            // One look only: a server that floods us with TLS tickets must not keep us looking.
+            Some(tls) => receive(tls, &mut wire).and_then(|()| tls.reader().read(into)),
+        };
+        match read {
+            Err(error) if nothing(&error) => Ok(0),
+            read => nonzero(read?),
+        }
+    }
+
+    /// Whether TLS has octets decrypted that nobody has read.
+    pub fn has_unread(&mut self) -> bool {
+        use std::io::BufRead;
+        self.tls.as_mut().is_some_and(|tls| tls.reader().fill_buf().is_ok_and(|unread| !unread.is_empty()))
+    }
+
+    /// Says a last word and ends TLS, without a wait: whether it gets there changes nothing any more.
+    pub fn leave(mut self, octets: &[u8]) {
+        let mut wire = Wire { socket: &self.socket, until: None };
+        let Some(tls) = &mut self.tls else { return drop(wire.write_all(octets)) };
+        if tls.writer().write_all(octets).is_ok() {
+            tls.send_close_notify();
+            drop(flush(tls, &mut wire));
+        }
+    }
+}
+
+fn flush(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()> {
+    while tls.wants_write() {
+        tls.write_tls(wire)?;
+    }
+    Ok(())
+}
+
+/// Reads and decrypts what comes next.
+fn receive(tls: &mut ClientConnection, wire: &mut Wire<'_>) -> io::Result<()> {
+    nonzero(tls.read_tls(wire)?)?;
+    tls.process_new_packets().map(drop).map_err(wrong)
+}
+
+fn wrong(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+fn nonzero(read: usize) -> io::Result<usize> {
+    if read == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
+}
+
+/// Waits until `socket` is ready for `events`, at the latest until `until`. A socket shut down is ready.
+pub(super) fn wait(socket: &Socket, events: PollFlags, until: Instant) -> io::Result<()> {
+    loop {
+        let left = left(until)?;
+        // Rounded up, lest the last millisecond be spent spinning; a wait of more than 24 days is cut short.
+        let left = PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket.as_fd(), events)], left) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The time that is left, which is some: a server that always has one more octet ready runs out of it too.
+fn left(until: Instant) -> io::Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// The socket until an instant, as rustls wants to see it: reads and writes that wait, but no longer.
+/// Without an instant they do not wait at all.
+struct Wire<'a> {
+    socket: &'a Socket,
+    until: Option<Instant>,
+}
+
+impl Wire<'_> {
+    /// Tries until it works, waiting for `events` where it would block.
+    fn retry(&self, events: PollFlags, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match attempt() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(self.socket, events, self.until.ok_or(io::ErrorKind::TimedOut)?)?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn write_until(&self, write: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        self.until.map(left).transpose()?;
+        self.retry(PollFlags::POLLOUT, write)
+    }
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(until) = self.until {
+            // An answer is hardly ever there already, so it is waited for first: one system call less.
+            #[cfg(target_os = "linux")]
+            // Fails on a UNIX socket, which has no ACKs to hurry.
+            let _ = self.socket.set_tcp_quickack(true);
+            wait(self.socket, PollFlags::POLLIN, until)?;
+        }
+        self.retry(PollFlags::POLLIN, || (&mut &*self.socket).read(into))
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.write_until(|| (&mut &*self.socket).write(octets))
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write_until(|| (&mut &*self.socket).write_vectored(slices))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
