@@ -4,6 +4,9 @@
 //! account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
 //! ([`PasswordSource`]) until `secret` is asked to obtain it.
 
+pub mod choose;
+pub mod load;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;

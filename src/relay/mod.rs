@@ -143,6 +143,11 @@ impl Connection {
         report
     }
 
+    /// Gives the next letter until `deadline`; the answer to its final dot is waited for beyond that.
+    pub fn extend(&mut self, deadline: Instant) {
+        self.session.extend(deadline);
+    }
+
     /// Whether another letter can go this way: not after a 421, a breach of the protocol, a lost connection.
     pub fn is_usable(&self) -> bool {
         self.session.is_usable()

@@ -9,6 +9,7 @@
 
 use super::capabilities::Capabilities;
 use crate::envelope::{Envelope, Mailbox, Recipient};
+use crate::message::Message;
 use lettre::Address;
 use lettre::transport::smtp::commands::{Mail, Rcpt};
 use lettre::transport::smtp::extension::{MailBodyParameter, MailParameter, RcptParameter};
@@ -25,6 +26,21 @@ pub trait Letter {
     fn reader(&self) -> io::Result<Box<dyn Read + '_>>;
     /// The same letter for a server without 8BITMIME, or why there is none.
     fn for_7bit(&self) -> Result<Box<dyn Letter>, String>;
+}
+
+impl Letter for Message {
+    fn size(&self) -> u64 {
+        Message::size(self)
+    }
+    fn is_8bit(&self) -> bool {
+        Message::is_8bit(self)
+    }
+    fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
+        Message::reader(self)
+    }
+    fn for_7bit(&self) -> Result<Box<dyn Letter>, String> {
+        Message::for_7bit(self).map(|message| Box::new(message) as Box<dyn Letter>).map_err(|why| why.to_string())
+    }
 }
 
 /// Why a letter, or one of its recipients, cannot be sent to this server whatever it would answer.

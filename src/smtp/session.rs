@@ -25,6 +25,7 @@ use lettre::transport::smtp::extension::ClientId;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 /// The longest command line, CR LF included, that every server takes (RFC 5321 §4.5.3.1.4).
@@ -112,6 +113,11 @@ impl Session {
     /// What the server offers.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// Gives what comes next until `total`.
+    pub fn extend(&mut self, total: Instant) {
+        self.limits.total = total;
     }
 
     /// Whether another letter can be sent in it.

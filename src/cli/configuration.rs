@@ -1,0 +1,69 @@
+//! The configuration of this call: which file, what it says, and where its queue is.
+
+use super::host::{self, Host};
+use crate::config::Settings;
+use crate::config::load::{self, Sources};
+use crate::secret::SecretEnv;
+use crate::submit::Here;
+use ring::rand::{SecureRandom, SystemRandom};
+use std::path::{Path, PathBuf};
+
+/// The settings, and what depends on the environment.
+pub struct Configuration {
+    /// What the file says.
+    pub settings: Settings,
+    /// Where letters are kept; `None` where there is no place for it.
+    pub queue_dir: Option<PathBuf>,
+    /// The file that was named by `-C`: a background runner is started with it again.
+    pub argument: Option<PathBuf>,
+}
+
+/// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
+pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
+    let sources = Sources {
+        argument: argument.map(Path::to_owned),
+        environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
+        config_home: host.config_home.clone(),
+        home: host.home.clone(),
+        uid: host.uid,
+    };
+    let settings = load::load(&sources).map_err(|broken| broken.to_string())?.ok_or_else(|| {
+        let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
+        let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
+        format!("there is no configuration. Write {place}, see pillarbox.toml(5), or name another with PILLARBOX_CONFIG")
+    })?;
+    let queue_dir = host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from);
+    let queue_dir = queue_dir.or_else(|| settings.queue.dir.clone()).or_else(|| host.queue_dir());
+    Ok(Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) })
+}
+
+/// What a letter's header is completed from.
+pub fn here(host: &Host) -> Here {
+    Here {
+        login: host.login.clone(),
+        full_name: host.full_name.clone(),
+        domain: host.mail_domain().to_owned(),
+        date: host::date(),
+        unique: unique(),
+    }
+}
+
+/// 128 random bits in hexadecimal. Without the system's random numbers (no letter is lost for that) the time and
+/// the process's number make a word that is unique, if guessable.
+fn unique() -> String {
+    let mut bytes = [0; 16];
+    if SystemRandom::new().fill(&mut bytes).is_err() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bytes = (now.as_nanos() << 32 | u128::from(std::process::id())).to_be_bytes();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What obtaining a secret needs of the environment.
+pub fn secret_env(host: &Host) -> SecretEnv {
+    SecretEnv {
+        credentials_directory: host::variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        home: host.home.clone(),
+        uid: host.uid,
+    }
+}

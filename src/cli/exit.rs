@@ -1,0 +1,84 @@
+//! The exit status: the only place that knows sysexits(3).
+//!
+//! 0 means that somebody owns the letter, anything else that nobody does and sending again is safe.
+//! There is no wildcard arm over our own types: a new reason makes the compiler ask which number it deserves.
+
+use crate::outcome::{Blame, Cause, Fault, Outcome, Stage};
+use crate::submit::{End, Why};
+use std::io::ErrorKind;
+
+/// The numbers of sysexits(3) that we use.
+pub mod sysexits {
+    #![expect(missing_docs, reason = "sysexits(3) documents them")]
+    pub const USAGE: u8 = 64;
+    pub const DATAERR: u8 = 65;
+    pub const NOUSER: u8 = 67;
+    pub const NOHOST: u8 = 68;
+    pub const UNAVAILABLE: u8 = 69;
+    pub const SOFTWARE: u8 = 70;
+    pub const OSERR: u8 = 71;
+    pub const CANTCREAT: u8 = 73;
+    pub const IOERR: u8 = 74;
+    pub const TEMPFAIL: u8 = 75;
+    pub const PROTOCOL: u8 = 76;
+    pub const NOPERM: u8 = 77;
+    pub const CONFIG: u8 = 78;
+}
+use sysexits::*;
+
+/// The status for the end of a submission.
+pub fn status(end: &End) -> u8 {
+    match end {
+        End::Relayed(_) | End::Owned { .. } => 0,
+        End::Partly(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
+        End::Refused(why) => refusal(why),
+    }
+}
+
+/// The status for a letter that nobody has.
+fn refusal(why: &Why) -> u8 {
+    match why {
+        Why::NoRecipients | Why::BadAddress(..) | Why::BadMailbox(..) => USAGE,
+        Why::BadField(_) | Why::Loop(_) => DATAERR,
+        Why::Message(unreadable) => message(unreadable),
+        Why::NoAccount(_) => CONFIG,
+        Why::Queue(error) => queue(error.io_kind()),
+        Why::Outcomes(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
+    }
+}
+
+/// The status for a disk that does not take the letter: 75 where it may later, 73 where somebody has to mend it.
+pub fn queue(kind: Option<ErrorKind>) -> u8 {
+    match kind {
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WouldBlock) => TEMPFAIL,
+        Some(ErrorKind::OutOfMemory | ErrorKind::Other | ErrorKind::Uncategorized) => OSERR,
+        _ => CANTCREAT,
+    }
+}
+
+/// The status for recipients of whom none is left to hope for: the reason of the first that was put off (it may
+/// succeed later), else that of the first refusal that is not only about its own recipient.
+fn outcomes<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> u8 {
+    let of = |outcome: &Outcome| match outcome {
+        Outcome::Relayed(_) => None,
+        Outcome::Deferred { fault, blame, .. } | Outcome::Failed { fault, blame, .. } => Some(one(fault, *blame)),
+    };
+    let deferred = outcomes.clone().filter(|outcome| !outcome.is_final()).find_map(of);
+    let failed = || outcomes.clone().filter_map(of).find(|status| *status != NOUSER);
+    deferred.or_else(failed).unwrap_or(NOUSER)
+}
+
+/// The status for one recipient's fault.
+fn one(fault: &Fault, blame: Blame) -> u8 {
+    match (blame, &fault.cause, fault.stage) {
+        (Blame::Recipient, _, _) => NOUSER,
+        (Blame::Letter, _, _) => DATAERR,
+        (Blame::Protocol, _, _) => PROTOCOL,
+        (Blame::System, _, _) => OSERR,
+        (_, Cause::NoSuchHost(_), _) => NOHOST,
+        (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,
+        (Blame::Settings, Cause::Local(_), _) => CONFIG,
+        (Blame::Settings, _, _) => UNAVAILABLE,
+        (Blame::Relay, _, _) => TEMPFAIL,
+    }
+}

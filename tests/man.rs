@@ -1,0 +1,61 @@
+//! The manual, `--help` and the code say the same.
+
+use pillarbox::cli::options::{OPTIONS, help};
+use std::process::{Command, Stdio};
+
+fn manual(page: &str) -> String {
+    std::fs::read_to_string(format!("{}/man/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The options that a page names behind `Fl`, as they are typed.
+fn flags(page: &str) -> Vec<String> {
+    let mut flags = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with(".Fl") || line.starts_with(".It Fl") || line.starts_with(".Nm") ) {
+        let mut words = line.trim_start_matches('.').split([' ', ',']).filter(|word| !word.is_empty()).peekable();
+        while let Some(word) = words.next() {
+            if word == "Fl" {
+                flags.extend(words.next().map(|flag| format!("-{flag}")));
+            }
+        }
+    }
+    flags
+}
+
+#[test]
+fn every_option_is_in_the_manual() {
+    let page = flags(&manual("sendmail.8"));
+    for row in OPTIONS {
+        assert!(page.iter().any(|flag| flag == row.spelling), "{} is not in man/sendmail.8", row.spelling);
+    }
+}
+
+#[test]
+fn the_manual_names_no_option_that_is_not_there() {
+    for flag in flags(&manual("sendmail.8")) {
+        let known = |row: &pillarbox::cli::options::Row| row.spelling == flag || flag.starts_with("-q") || flag == "-d0.1" || flag == "-tif";
+        assert!(flag == "-\\-" || OPTIONS.iter().any(known), "man/sendmail.8 names {flag}");
+    }
+}
+
+#[test]
+fn help_is_printed_from_the_table() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sendmail")).arg("--help").stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), help("sendmail"));
+    assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn the_manuals_are_well_formed() {
+    let Ok(version) = Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output() else {
+        assert!(std::env::var_os("CI").is_none(), "mandoc is missing");
+        eprintln!("skipped: mandoc is not installed");
+        return;
+    };
+    drop(version);
+    for page in std::fs::read_dir(format!("{}/man", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let page = page.unwrap().path();
+        let output = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output().unwrap();
+        assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
