@@ -3,9 +3,12 @@
 //! 0 means that somebody owns the letter, anything else that nobody does and sending again is safe.
 //! There is no wildcard arm over our own types: a new reason makes the compiler ask which number it deserves.
 
+use crate::message::Unreadable;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Stage};
+use crate::queue;
 use crate::submit::{End, Why};
-use std::io::ErrorKind;
+use nix::errno::Errno;
+use std::io;
 
 /// The numbers of sysexits(3) that we use.
 pub mod sysexits {
@@ -42,17 +45,38 @@ fn refusal(why: &Why) -> u8 {
         Why::BadField(_) | Why::Loop(_) => DATAERR,
         Why::Message(unreadable) => message(unreadable),
         Why::NoAccount(_) => CONFIG,
-        Why::Queue(error) => queue(error.io_kind()),
+        Why::Queue(error) => queue(error),
         Why::Outcomes(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
     }
 }
 
+/// The status for a queue that does not do as it is told.
+pub fn queue(error: &queue::Error) -> u8 {
+    match error {
+        queue::Error::Io { source, .. } => disk(source),
+        queue::Error::Unsafe { .. } => CANTCREAT,
+        queue::Error::NoSuchLetter(_) => USAGE,
+        queue::Error::Busy(_) => TEMPFAIL,
+        queue::Error::Damaged(..) => DATAERR,
+    }
+}
+
 /// The status for a disk that does not take the letter: 75 where it may later, 73 where somebody has to mend it.
-pub fn queue(kind: Option<ErrorKind>) -> u8 {
-    match kind {
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WouldBlock) => TEMPFAIL,
-        Some(ErrorKind::OutOfMemory | ErrorKind::Other | ErrorKind::Uncategorized) => OSERR,
+fn disk(error: &io::Error) -> u8 {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN) => TEMPFAIL,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => OSERR,
+        Some(Errno::EIO) => IOERR,
         _ => CANTCREAT,
+    }
+}
+
+/// The status for a message that cannot be taken.
+fn message(unreadable: &Unreadable) -> u8 {
+    match unreadable {
+        Unreadable::Input(_) => IOERR,
+        Unreadable::Store(error) => disk(error),
+        Unreadable::Nul(_) | Unreadable::HeaderTooLarge => DATAERR,
     }
 }
 

@@ -1,6 +1,25 @@
 //! The roof: words in, calls, words out. The only floor that knows sentences, exit codes, clock and environment.
 
+pub mod configuration;
+pub mod exit;
 pub mod host;
 pub mod log;
+pub mod mailq;
 pub mod meaning;
 pub mod options;
+pub mod run;
+pub mod say;
+pub mod sendmail;
+pub mod signals;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Runs a program under the name that it was called by.
+pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let name = Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+    ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
+}
