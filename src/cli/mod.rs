@@ -7,6 +7,7 @@ pub mod log;
 pub mod mailq;
 pub mod meaning;
 pub mod options;
+pub mod queue;
 pub mod run;
 pub mod say;
 pub mod sendmail;
