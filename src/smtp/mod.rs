@@ -15,6 +15,7 @@ pub mod connect;
 pub mod interrupt;
 pub mod plan;
 pub mod reply;
+pub mod server;
 pub mod session;
 pub mod stream;
 pub mod tls;
