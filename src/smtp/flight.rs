@@ -1,9 +1,10 @@
 //! Letters on their way through a session, as many in flight as the server allows.
 //!
 //! With CHUNKING a letter is one flight: MAIL, RCPT and `BDAT … LAST` with the content, and others follow before it
-//! is answered, up to [`WINDOW`] octets and [`LETTERS`] letters. What is too large for that waits for the answers to
-//! its envelope. With DATA the content waits for the 354, and the next letter's envelope travels with the end of this one's
-//! content, so that a run costs one round trip a letter. Without PIPELINING each command waits for its answer.
+//! is answered, up to [`WINDOW`] octets and [`LETTERS`] letters. With DATA the content waits for the 354, and the next
+//! letter's envelope travels with the end of this one's content, so that a run costs one round trip a letter. A letter
+//! too large for the window goes by DATA in any case: it is not to be sent in vain, and where the answers to the
+//! envelope are awaited BDAT saves nothing. Without PIPELINING each command waits for its answer.
 //!
 //! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Between
 //! letters of which the first is not answered yet goes a RSET: were it refused in the middle, the next letter would be
@@ -52,11 +53,14 @@ impl Session {
     /// Sends the letters that `next` gives until it gives `None`; `done` gets each back, in order, as soon as it is
     /// known what it came to. `limit` is for each letter. The error is why the session is no longer usable.
     pub fn ship<C: Cargo>(&mut self, limit: Duration, next: Next<'_, C>, done: Done<'_, C>) -> Result<(), Fault> {
-        let pipelining = self.capabilities.offers("PIPELINING");
+        let pace = match |keyword| self.capabilities.offers(keyword) {
+            offers if !offers("PIPELINING") => Pace::Steps,
+            offers if offers("CHUNKING") && !self.bdat_refused => Pace::Chunks,
+            _ => Pace::Envelopes,
+        };
         let mut flight = Flight {
             limit,
-            pipelining,
-            chunking: pipelining && self.capabilities.offers("CHUNKING") && !self.bdat_refused,
+            pace,
             session: self,
             more: true,
             aboard: VecDeque::new(),
@@ -111,6 +115,17 @@ impl Session {
     }
 }
 
+/// How much may be said before it is answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// One command.
+    Steps,
+    /// An envelope with DATA.
+    Envelopes,
+    /// Whole letters.
+    Chunks,
+}
+
 /// One letter of a flight.
 struct Passage<C> {
     cargo: C,
@@ -131,8 +146,7 @@ impl<C> Passage<C> {
 struct Flight<'a, C> {
     session: &'a mut Session,
     limit: Duration,
-    pipelining: bool,
-    chunking: bool,
+    pace: Pace,
     /// Whether there are letters to come.
     more: bool,
     /// The letters that nobody was told about yet, in their order.
@@ -215,11 +229,8 @@ impl<C: Cargo> Flight<'_, C> {
             self.more = false;
             return false;
         };
-        let manner = match cargo.letter().size() {
-            _ if !self.chunking => Manner::Data,
-            0..=WINDOW => Manner::Chunk,
-            _ => Manner::LargeChunk,
-        };
+        let small = cargo.letter().size() <= WINDOW;
+        let manner = if small && self.pace == Pace::Chunks { Manner::Chunk } else { Manner::Data };
         let transaction = Transaction::new(manner, cargo.plan());
         let deadline = Instant::now() + self.limit;
         self.aboard.push_back(Passage { cargo, transaction, deadline, octets: 0, again: false });
@@ -244,7 +255,7 @@ impl<C: Cargo> Flight<'_, C> {
         // A letter is not kept by its own envelope.
         let others = open.filter(|&(i, _)| content == 0 || i != self.at);
         let afloat = others.map(|(_, passage)| passage.octets).sum::<u64>();
-        !self.is_awaiting() || (self.pipelining && (afloat == 0 || afloat + content <= WINDOW))
+        !self.is_awaiting() || (self.pace != Pace::Steps && (afloat == 0 || afloat + content <= WINDOW))
     }
 
     /// Queues the command that is next.
@@ -292,38 +303,24 @@ impl<C: Cargo> Flight<'_, C> {
     /// Writes the content that the server waits for, except its last piece, which the next letter may join.
     fn stream(&mut self) -> Result<(), Fault> {
         let Self { session, aboard, at, out, .. } = &mut *self;
-        let Passage { cargo, transaction, deadline, .. } = &mut aboard[*at];
+        let Passage { cargo, deadline, .. } = &aboard[*at];
         session.extend(*deadline);
-        let (letter, dotted) = (cargo.letter(), transaction.manner == Manner::Data);
+        let letter = cargo.letter();
         let size = letter.size();
-        if !dotted {
-            out.extend_from_slice(bdat(size).as_bytes());
-        }
-        let mut body = if dotted { Body::dotted(letter) } else { Body::plain(letter) };
-        // After a 354 there is no way back.
-        let mut begun = dotted;
-        let sent = loop {
+        let mut body = Body::dotted(letter);
+        loop {
             match body.piece(PIECE, out) {
-                Ok(true) => break session.nothing_early(),
-                Ok(false) => {}
-                Err(error) if begun => {
-                    session.abandon();
-                    break Err(unreadable(&error));
-                }
+                Ok(true) => break,
+                Ok(false) => session.write_content(out)?,
                 Err(error) => {
-                    out.clear();
-                    transaction.give_up(unreadable(&error));
-                    return Ok(());
+                    session.abandon();
+                    return Err(unreadable(&error));
                 }
             }
-            if let Err(fault) = session.write_content(out) {
-                break Err(fault);
-            }
-            begun = true;
             out.clear();
-        };
+        }
+        session.nothing_early()?;
         drop(body);
-        sent?;
         self.note_content(size);
         self.said();
         Ok(())
@@ -421,7 +418,7 @@ impl<C: Cargo> Flight<'_, C> {
             // then RSET, whose answer is waited for, shows it: the letter is put off, and the session ends.
             Heard::NoBdat => {
                 *again = true;
-                self.chunking = false;
+                self.pace = Pace::Envelopes;
                 self.session.bdat_refused = true;
                 self.session.note("* BDAT is refused although CHUNKING is offered: DATA from here on");
             }

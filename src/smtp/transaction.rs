@@ -44,8 +44,6 @@ pub enum Manner {
     Data,
     /// `BDAT … LAST` and the content in the same flight as the envelope.
     Chunk,
-    /// The same when the envelope has been answered: too much to send in vain.
-    LargeChunk,
 }
 
 /// What a reply was to its transaction.
@@ -150,7 +148,6 @@ impl Transaction {
                 _ => Turn::Stop,
             },
             _ if in_vain => Turn::Stop,
-            Step::End if self.manner == Manner::LargeChunk && !all_heard => Turn::Wait,
             Step::End => Turn::Content,
             Step::Reset | Step::Mail | Step::Rcpt(_) | Step::Data => Turn::Command,
         }
@@ -237,10 +234,12 @@ impl Transaction {
 
     /// For each recipient with a command, in order: the server's answer to the letter, or what went wrong.
     pub fn results(self, plan: &Plan) -> Vec<Result<Reply, Fault>> {
-        let Self { mail, recipients, end, .. } = self;
+        let Self { manner, mail, recipients, end, .. } = self;
+        // After DATA, a refused MAIL has been followed by a lone dot, and its answer is not one to the letter.
+        let went = mail.is_none() || manner == Manner::Chunk;
         let one = |answer: Option<Result<(), Fault>>| match (answer, &end) {
             (Some(Err(refusal)), _) => Err(refusal),
-            (Some(Ok(())), Some(Ok(reply))) => Ok(reply.clone()),
+            (Some(Ok(())), Some(Ok(reply))) if went => Ok(reply.clone()),
             (_, Some(Err(fault))) => Err(mail.clone().unwrap_or_else(|| fault.clone())),
             _ => Err(mail.clone().unwrap_or_else(|| {
                 Fault::new(Stage::Rcpt, Cause::Protocol("gave no answer for this recipient".to_owned()))
