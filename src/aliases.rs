@@ -338,7 +338,7 @@ mod tests {
     fn a_circle_is_told_with_its_chain() {
         let aliases = load("a: b\nb: c, x@y.org\nc: A\n").unwrap();
         assert_eq!(resolve(&aliases, "a").unwrap_err(), "the aliases lead in a circle: a → b → c → a");
-        let long: String = (0..30).map(|i| format!("n{i}: n{}\n", i + 1)).collect();
+        let long = (0..30).fold(String::new(), |text, i| text + &format!("n{i}: n{}\n", i + 1));
         assert!(resolve(&load(&long).unwrap(), "n0").unwrap_err().starts_with("the aliases lead too far: n0 → n1"));
     }
 
