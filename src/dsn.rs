@@ -51,6 +51,13 @@ pub struct Dsn {
     pub octets: Vec<u8>,
 }
 
+impl Dsn {
+    /// Octets of the header, without the empty line behind it.
+    pub fn header_len(&self) -> u64 {
+        memchr::memmem::find(&self.octets, b"\r\n\r\n").map_or(0, |end| end as u64 + 2)
+    }
+}
+
 /// Composes the report on a letter whose octets are `content`; `None` where nobody is to be told: the reverse-path is null, or
 /// NOTIFY says so. An error is an error of reading `content`.
 pub fn compose(

@@ -27,5 +27,6 @@ pub mod relay;
 pub mod runner;
 pub mod sandbox;
 pub mod secret;
+pub mod settle;
 pub mod smtp;
 pub mod submit;

@@ -4,33 +4,27 @@
 //! while anything about the letter is in doubt. Then [`hand_over`]: to the relay while the caller waits, or to
 //! the queue, by the delivery mode. The [`End`] says who owns the letter now: it is the only thing that an exit
 //! status is made from. A failure is told once: to the caller where nobody has the letter, by a bounce else.
+//!
+//! While a caller waits nothing is written to disk, since he still has the letter. Should the relay's answer to the
+//! final dot not have come by the deadline, the letter is committed to the queue and the answer still waited for:
+//! leaving then would deliver the letter twice at every relay that thinks for long, and a caller who kills us loses nothing.
 
 use crate::config::{Account, Settings, choose};
-use crate::deliver::{Attempted, Carrier, log_outcomes};
-use crate::dsn;
+use crate::deliver::{Attempted, Carrier, log_attempt};
 use crate::envelope::{BadMailbox, Envelope, Mailbox, Notify, Recipient, Ret, ReversePath};
 use crate::message::address::{Address, AddressError};
 use crate::message::complete::{Completion, How, complete};
 use crate::message::{Message, Unreadable};
 use crate::outcome::Outcome;
-use crate::queue::{self, Queue};
-use std::fmt;
-use std::time::Instant;
+use crate::queue::{self, Claim, Closed, Id, Queue, Submission, Tried};
+use crate::settle::{Office, Rules, Settled};
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// More `Received:` fields than this are a loop (RFC 5321 §6.3).
 const MAX_HOPS: usize = 100;
-
-/// Where letters are kept.
-pub struct Keep<'a> {
-    /// The queue.
-    pub queue: &'a Queue,
-}
-
-impl Keep<'_> {
-    fn accept(&self, _: &Letter, _: &Envelope, _: &[&Attempted]) -> Result<String, queue::Error> { todo!() }
-    fn bounce(&self, _: &Letter, _: &[Attempted]) { todo!() }
-    fn start_runner(&self) { todo!() }
-}
 
 /// Everything the caller asked for, read but not yet judged.
 #[derive(Debug, Default)]
@@ -111,8 +105,8 @@ pub enum End {
     Relayed(Vec<Attempted>),
     /// The queue, for those that are not relayed; what failed on the way is bounced.
     Owned {
-        /// The queue id, where the letter itself is in the queue.
-        id: Option<String>,
+        /// The queue id.
+        id: Id,
         /// What an attempt gave, where one was made.
         attempted: Vec<Attempted>,
     },
@@ -133,9 +127,8 @@ pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, mut message: Me
     if wishes.recipients_from_header {
         named.extend(message.recipients().map_err(|error| Why::BadField(error.to_string()))?);
     }
-    let mailbox = |address: &Address| {
-        address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad))
-    };
+    let mailbox =
+        |address: &Address| address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad));
     let recipients = named.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
     let given = wishes.sender.map(|sender| sender.as_ref().map(mailbox).transpose()).transpose()?;
     let me = Mailbox::new(&here.login, domain).map_err(|bad| Why::BadMailbox(here.login.clone(), bad))?;
@@ -188,50 +181,192 @@ pub enum When {
     Later,
 }
 
-/// Hands the letter to the relay or the queue. `keep` is where letters are kept; `None`: the queue is off.
-pub fn hand_over(letter: &Letter, when: When, carrier: &mut Carrier<'_>, keep: Option<&Keep<'_>>) -> End {
+/// Where letters are kept, by whom and how.
+pub struct Keep<'a> {
+    /// The queue's directory; made when it is first needed.
+    pub dir: &'a Path,
+    /// What is done with its letters.
+    pub rules: Rules<'a>,
+    /// Sees to it that somebody runs the queue.
+    pub wake: &'a (dyn Fn(&Queue) + Sync),
+    /// The clock.
+    pub now: &'a (dyn Fn() -> SystemTime + Sync),
+}
+
+/// Hands the letter to the relay or the queue. Without a `keep` the queue is off.
+pub fn hand_over(letter: &Letter, when: When, carrier: &mut Carrier<'_, '_>, keep: Option<&Keep<'_>>) -> End {
     match (when, keep) {
-        (When::Now(_), _) | (_, None) => {
-            let attempted = carrier.carry(letter.account.as_deref(), &letter.envelope, &letter.message);
-            settle(letter, attempted, keep)
-        }
-        (When::Background | When::Later, Some(keep)) => match keep.accept(letter, &letter.envelope, &[]) {
-            Ok(id) => {
+        (When::Now(deadline), Some(keep)) => now(letter, deadline, carrier, keep),
+        (When::Now(deadline), None) => without_queue(letter, deadline, carrier),
+        // Without a queue there is no later.
+        (When::Background | When::Later, None) => without_queue(letter, Instant::now() + ATTEMPT, carrier),
+        (When::Background | When::Later, Some(keep)) => {
+            let accepted = Queue::open(keep.dir).and_then(|queue| {
+                let id = keep.accept(&queue, letter, None)?;
                 if when == When::Background {
-                    keep.start_runner();
+                    (keep.wake)(&queue);
                 }
-                End::Owned { id: Some(id), attempted: Vec::new() }
+                Ok(id)
+            });
+            accepted.map_or_else(|error| End::Refused(Why::Queue(error)), |id| End::Owned { id, attempted: Vec::new() })
+        }
+    }
+}
+
+/// The ceiling of an attempt without a deadline of its own.
+pub const ATTEMPT: Duration = Duration::from_mins(5);
+
+/// How long past the deadline an attempt may take before it can only be waiting for the answer to its final dot.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Tries once; what cannot be relayed is the caller's again.
+fn without_queue(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>) -> End {
+    let started = Instant::now();
+    let attempted = carrier.carry(letter.account.as_deref(), &letter.envelope, &letter.message, deadline);
+    log_attempt(None, letter.envelope.reverse_path(), &attempted, started.elapsed(), 1);
+    let relayed = attempted.iter().filter(|one| matches!(one.outcome, Outcome::Relayed(_))).count();
+    match relayed {
+        0 => End::Refused(Why::Outcomes(attempted)),
+        some if some == attempted.len() => End::Relayed(attempted),
+        _ => End::Partly(attempted),
+    }
+}
+
+/// Tries while the caller waits; what cannot be relayed goes to the queue.
+fn now(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>, keep: &Keep<'_>) -> End {
+    let started = Instant::now();
+    let (attempted, kept) = thread::scope(|scope| {
+        let (tell, ends) = mpsc::channel();
+        let guard = thread::Builder::new()
+            .name("deadline".to_owned())
+            .stack_size(256 * 1024)
+            .spawn_scoped(scope, move || keep.guard(letter, deadline + GRACE, &ends));
+        let attempted = carrier.carry(letter.account.as_deref(), &letter.envelope, &letter.message, deadline);
+        // Without the thread, or when it has failed, the letter goes the ordinary way.
+        let _ = tell.send(attempted.clone());
+        (attempted, guard.ok().and_then(|guard| guard.join().ok()).flatten())
+    });
+    let log = |id| log_attempt(id, letter.envelope.reverse_path(), &attempted, started.elapsed(), 1);
+    let is = |wanted: fn(&Outcome) -> bool| attempted.iter().all(|one| wanted(&one.outcome));
+    match kept {
+        Some(id) => End::Owned { id, attempted },
+        None if is(|outcome| matches!(outcome, Outcome::Relayed(_))) => {
+            log(None);
+            End::Relayed(attempted)
+        }
+        None if is(|outcome| matches!(outcome, Outcome::Failed { .. })) => {
+            log(None);
+            End::Refused(Why::Outcomes(attempted))
+        }
+        None => match keep.take_over(letter, &attempted, |id| log(Some(id))) {
+            Ok(id) => End::Owned { id, attempted },
+            Err(error) => {
+                log(None);
+                End::Refused(Why::Queue(error))
             }
-            Err(error) => End::Refused(Why::Queue(error)),
         },
     }
 }
 
-/// What an attempt's outcomes make of the letter: who keeps what, who is told.
-fn settle(letter: &Letter, attempted: Vec<Attempted>, keep: Option<&Keep<'_>>) -> End {
-    let count = |pick: fn(&Outcome) -> bool| attempted.iter().filter(|one| pick(&one.outcome)).count();
-    let relayed = count(|outcome| matches!(outcome, Outcome::Relayed(_)));
-    let failed = count(|outcome| matches!(outcome, Outcome::Failed { .. }));
-    if relayed == attempted.len() {
-        return End::Relayed(attempted);
+/// Brings a report on a letter that everybody refused on its way to the sender, as `-oem` and `-oee` ask; the id is the
+/// letter's own. `None` where nobody is to be told.
+pub fn bounce(letter: &Letter, attempted: &[Attempted], keep: &Keep<'_>) -> Result<Option<Id>, queue::Error> {
+    if letter.envelope.reverse_path().is_null() {
+        return Ok(None);
     }
-    let Some(keep) = keep else {
-        return if relayed > 0 { End::Partly(attempted) } else { End::Refused(Why::Outcomes(attempted)) };
-    };
-    if failed == attempted.len() {
-        return End::Refused(Why::Outcomes(attempted));
+    keep.take_over(letter, attempted, |_| ()).map(Some)
+}
+
+impl Keep<'_> {
+    /// Takes a letter into the queue, with the attempt that was made.
+    fn accept(&self, queue: &Queue, letter: &Letter, tried: Option<&[Tried<'_>]>) -> Result<Id, queue::Error> {
+        let submission = Submission {
+            envelope: &letter.envelope,
+            content: &letter.message,
+            facts: letter.message.facts(),
+            header_len: letter.message.header_len(),
+            uid: self.rules.uid,
+            account: letter.account.as_deref(),
+            tried,
+        };
+        let id = queue.accept(&submission, (self.now)())?.id();
+        tracing::info!(
+            message = "queued",
+            id = %id,
+            from = letter.envelope.reverse_path().to_string(),
+            size = letter.message.size(),
+            recipients = letter.envelope.recipients().len(),
+            uid = self.rules.uid,
+        );
+        Ok(id)
     }
-    let mut id = None;
-    if let Some(rest) = letter.envelope.only(|i| !attempted[i].outcome.is_final()) {
-        let first: Vec<&Attempted> = attempted.iter().filter(|one| !one.outcome.is_final()).collect();
-        match keep.accept(letter, &rest, &first) {
-            Ok(accepted) => id = Some(accepted),
-            Err(error) => return End::Refused(Why::Queue(error)),
+
+    /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried again.
+    /// `accepted` hears of the id before anything else is done under it.
+    fn take_over(&self, letter: &Letter, attempted: &[Attempted], accepted: impl Fn(Id)) -> Result<Id, queue::Error> {
+        let queue = Queue::open(self.dir)?;
+        let tried: Vec<Tried<'_>> =
+            attempted.iter().map(|one| Tried { outcome: &one.outcome, relay: &one.relay }).collect();
+        let id = self.accept(&queue, letter, Some(&tried))?;
+        accepted(id);
+        if attempted.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. })) {
+            // Whoever is quicker than we and has claimed it does the same.
+            if let Ok(claim) = queue.claim(id) {
+                self.conclude(&queue, claim, None);
+            }
+        }
+        (self.wake)(&queue);
+        Ok(id)
+    }
+
+    /// Waits for the attempt to end, and commits the letter to the queue if it has not by `deadline`. The id is that of a
+    /// letter that is now the queue's.
+    fn guard(&self, letter: &Letter, deadline: Instant, ends: &mpsc::Receiver<Vec<Attempted>>) -> Option<Id> {
+        match ends.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let queue = Queue::open(self.dir).ok()?;
+        // Were we killed now, the queue would have to say that the relay may have it.
+        let unanswered = unanswered();
+        let tried: Vec<Tried<'_>> =
+            letter.envelope.recipients().iter().map(|_| Tried { outcome: &unanswered, relay: "" }).collect();
+        // It is due in a minute, so nobody else has it when we claim it at once.
+        let id = self.accept(&queue, letter, Some(&tried)).ok()?;
+        let claim = queue.claim(id);
+        (self.wake)(&queue);
+        let attempted = ends.recv().ok()?;
+        if let Ok(claim) = claim {
+            self.conclude(&queue, claim, Some(&attempted));
+        }
+        (self.wake)(&queue);
+        Some(id)
+    }
+
+    fn conclude(&self, queue: &Queue, claim: Claim<'_>, attempted: Option<&[Attempted]>) {
+        let office = Office { queue, rules: self.rules };
+        let id = claim.letter().entry.id;
+        let now = (self.now)();
+        let done = match attempted {
+            Some(attempted) => office.settle(claim, attempted, now),
+            None => office.conclude(claim, now),
+        };
+        if let Err(error) = done.and_then(|Settled { closed, .. }| match closed {
+            Closed::Relayed => queue.sync(),
+            Closed::Waiting | Closed::Failed => Ok(()),
+        }) {
+            tracing::error!(message = "unrecorded", id = %id, reason = %error);
         }
     }
-    if failed > 0 {
-        keep.bounce(letter, &attempted);
+}
+
+/// The final dot is out and the relay has not answered yet.
+fn unanswered() -> Outcome {
+    use crate::outcome::{Blame, Cause, Fault, Stage, Status};
+    Outcome::Deferred {
+        fault: Fault::new(Stage::Dot, Cause::Timeout("has not answered the final dot yet".to_owned())),
+        blame: Blame::Relay,
+        status: Status::new(4, 4, 2),
+        maybe_duplicate: true,
     }
-    keep.start_runner();
-    End::Owned { id, attempted }
 }

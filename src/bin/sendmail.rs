@@ -1,3 +1,5 @@
 //! The drop-in: `sendmail`, `mailq`, `newaliases`, `send-mail`. All of it is in [`pillarbox::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pillarbox::cli::main(pillarbox::cli::sendmail::main)
+}

@@ -7,6 +7,10 @@ use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a password helper may take.
+const HELPER: Duration = Duration::from_secs(10);
 
 /// The settings, and what depends on the environment.
 pub struct Configuration {
@@ -20,6 +24,25 @@ pub struct Configuration {
 
 /// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
 pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
+    find(host, argument)?.ok_or_else(|| {
+        let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
+        let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
+        format!(
+            "there is no configuration. Write {place}, see pillarbox.toml(5), or name another with PILLARBOX_CONFIG"
+        )
+    })
+}
+
+/// The queue's directory, also where there is no configuration.
+pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    Ok(match find(host, argument)? {
+        Some(configuration) => configuration.queue_dir,
+        None => place(host, None),
+    })
+}
+
+/// `None` where there is no configuration.
+fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
     let sources = Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
@@ -27,14 +50,16 @@ pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, Strin
         home: host.home.clone(),
         uid: host.uid,
     };
-    let settings = load::load(&sources).map_err(|broken| broken.to_string())?.ok_or_else(|| {
-        let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
-        let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
-        format!("there is no configuration. Write {place}, see pillarbox.toml(5), or name another with PILLARBOX_CONFIG")
-    })?;
-    let queue_dir = host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from);
-    let queue_dir = queue_dir.or_else(|| settings.queue.dir.clone()).or_else(|| host.queue_dir());
-    Ok(Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) })
+    let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
+    Ok(settings.map(|settings| {
+        let queue_dir = place(host, settings.queue.dir.clone());
+        Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
+    }))
+}
+
+/// The environment's word, else the configuration's, else the user's state directory.
+fn place(host: &Host, configured: Option<PathBuf>) -> Option<PathBuf> {
+    host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or(configured).or_else(|| host.queue_dir())
 }
 
 /// What a letter's header is completed from.
@@ -56,7 +81,7 @@ fn unique() -> String {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         bytes = (now.as_nanos() << 32 | u128::from(std::process::id())).to_be_bytes();
     }
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(bytes))
 }
 
 /// What obtaining a secret needs of the environment.
@@ -65,5 +90,6 @@ pub fn secret_env(host: &Host) -> SecretEnv {
         credentials_directory: host::variable("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         home: host.home.clone(),
         uid: host.uid,
+        limit: HELPER,
     }
 }

@@ -3,9 +3,12 @@
 //! 0 means that somebody owns the letter, anything else that nobody does and sending again is safe.
 //! There is no wildcard arm over our own types: a new reason makes the compiler ask which number it deserves.
 
+use crate::message::Unreadable;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Stage};
+use crate::queue;
 use crate::submit::{End, Why};
-use std::io::ErrorKind;
+use nix::errno::Errno;
+use std::io;
 
 /// The numbers of sysexits(3) that we use.
 pub mod sysexits {
@@ -24,7 +27,9 @@ pub mod sysexits {
     pub const NOPERM: u8 = 77;
     pub const CONFIG: u8 = 78;
 }
-use sysexits::*;
+use sysexits::{
+    CANTCREAT, CONFIG, DATAERR, IOERR, NOHOST, NOPERM, NOUSER, OSERR, PROTOCOL, TEMPFAIL, UNAVAILABLE, USAGE,
+};
 
 /// The status for the end of a submission.
 pub fn status(end: &End) -> u8 {
@@ -42,17 +47,38 @@ fn refusal(why: &Why) -> u8 {
         Why::BadField(_) | Why::Loop(_) => DATAERR,
         Why::Message(unreadable) => message(unreadable),
         Why::NoAccount(_) => CONFIG,
-        Why::Queue(error) => queue(error.io_kind()),
+        Why::Queue(error) => queue(error),
         Why::Outcomes(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
     }
 }
 
+/// The status for a queue that does not do as it is told.
+pub fn queue(error: &queue::Error) -> u8 {
+    match error {
+        queue::Error::Io { source, .. } => disk(source),
+        queue::Error::Unsafe { .. } => CANTCREAT,
+        queue::Error::NoSuchLetter(_) => USAGE,
+        queue::Error::Busy(_) => TEMPFAIL,
+        queue::Error::Damaged(..) => DATAERR,
+    }
+}
+
 /// The status for a disk that does not take the letter: 75 where it may later, 73 where somebody has to mend it.
-pub fn queue(kind: Option<ErrorKind>) -> u8 {
-    match kind {
-        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WouldBlock) => TEMPFAIL,
-        Some(ErrorKind::OutOfMemory | ErrorKind::Other | ErrorKind::Uncategorized) => OSERR,
+fn disk(error: &io::Error) -> u8 {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN) => TEMPFAIL,
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => OSERR,
+        Some(Errno::EIO) => IOERR,
         _ => CANTCREAT,
+    }
+}
+
+/// The status for a message that cannot be taken.
+fn message(unreadable: &Unreadable) -> u8 {
+    match unreadable {
+        Unreadable::Input(_) => IOERR,
+        Unreadable::Store(error) => disk(error),
+        Unreadable::Nul(_) | Unreadable::HeaderTooLarge => DATAERR,
     }
 }
 
@@ -64,7 +90,7 @@ fn outcomes<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> u8 {
         Outcome::Deferred { fault, blame, .. } | Outcome::Failed { fault, blame, .. } => Some(one(fault, *blame)),
     };
     let deferred = outcomes.clone().filter(|outcome| !outcome.is_final()).find_map(of);
-    let failed = || outcomes.clone().filter_map(of).find(|status| *status != NOUSER);
+    let failed = || outcomes.clone().filter_map(&of).find(|status| *status != NOUSER);
     deferred.or_else(failed).unwrap_or(NOUSER)
 }
 
@@ -74,6 +100,7 @@ fn one(fault: &Fault, blame: Blame) -> u8 {
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,
         (Blame::Protocol, _, _) => PROTOCOL,
+        (_, Cause::Interrupted, _) => TEMPFAIL,
         (Blame::System, _, _) => OSERR,
         (_, Cause::NoSuchHost(_), _) => NOHOST,
         (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,

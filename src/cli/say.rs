@@ -5,24 +5,23 @@
 //! text (a server's, a caller's) passes through [`printable`] on its way in.
 
 use crate::deliver::Attempted;
-use crate::envelope::ReversePath;
-use crate::message::Unreadable;
 use crate::outcome::{Outcome, printable};
+use crate::queue::Id;
 use crate::submit::Why;
 
 /// What happens next to a recipient.
 #[derive(Clone, Copy, Debug)]
-pub enum Next<'a> {
+pub enum Next {
     /// The queue has it under this id and will try again.
-    Queued(&'a str),
-    /// A report goes to this sender.
-    Reported(&'a ReversePath),
+    Queued(Id),
+    /// The sender gets a report.
+    Reported,
     /// Nothing: nobody has it and sending again is safe.
     Nothing,
 }
 
 /// One recipient's outcome.
-pub fn outcome(one: &Attempted, next: Next<'_>) -> String {
+pub fn outcome(one: &Attempted, next: Next) -> String {
     let (fault, word, maybe_duplicate) = match &one.outcome {
         Outcome::Relayed(reply) => {
             return format!(
@@ -38,8 +37,7 @@ pub fn outcome(one: &Attempted, next: Next<'_>) -> String {
     };
     let next = match next {
         Next::Queued(id) => format!("it is in the queue as {id} and will be tried again"),
-        Next::Reported(sender) if sender.is_null() => "the letter has a null sender, so nobody is told".to_owned(),
-        Next::Reported(sender) => format!("a report goes to <{sender}>"),
+        Next::Reported => "the sender gets a report".to_owned(),
         Next::Nothing => "nothing is kept for this recipient".to_owned(),
     };
     let doubt = if maybe_duplicate { " (possible duplicate: the relay may have it)" } else { "" };
@@ -57,10 +55,9 @@ pub fn refusal(why: &Why) -> String {
     let what = match why {
         Why::NoRecipients => "no recipients: neither the arguments nor the header name one".to_owned(),
         Why::BadAddress(text, error) => format!("\"{}\": {error}", printable(text)),
-        Why::BadField(text) => printable(text),
         Why::BadMailbox(text, bad) => format!("the address \"{}\" {bad}", printable(text)),
-        Why::NoAccount(text) => printable(text),
-        Why::Message(unreadable) => message(unreadable),
+        Why::BadField(text) | Why::NoAccount(text) => printable(text),
+        Why::Message(unreadable) => unreadable.to_string(),
         Why::Loop(hops) => format!("the letter has passed {hops} hosts: it is in a mail loop"),
         Why::Queue(error) => format!("the letter cannot be queued: {error}"),
         Why::Outcomes(_) => "nobody takes the letter".to_owned(),

@@ -9,24 +9,31 @@ use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::Host;
 use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
+use super::say::{self, Next};
 use super::signals::{self, Watch};
-use super::{log, mailq, options, run, say};
-use crate::deliver::{Attempted, Carrier};
+use super::{log, mailq, options, run};
+use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
 use crate::outcome::{Blame, Outcome, printable};
-use crate::queue::spool::Spool;
-use crate::smtp::stream::Interrupt;
-use crate::submit::{self, End, Here, Keep, Letter, When, Why, Wishes};
+use crate::queue::{Queue, Spool};
+use crate::smtp::Transcript;
+use crate::smtp::interrupt::Interrupt;
+use crate::submit::{self, ATTEMPT, End, Keep, Letter, When, Why, Wishes};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 /// Runs the drop-in under the name it was called by. Returns the exit status.
 pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     settle_in();
     let face = Face { program };
+    if program == run::RUNNER {
+        return run::background(face, &Vec::from_iter(words));
+    }
     match options::parse(words).and_then(|typed| mean(program, typed)) {
         Err(usage) => {
             drain();
@@ -36,9 +43,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Command::Help) => face.print(&options::help(program)),
         Ok(Command::Version) => face.print(&format!("Version {} (Pillarbox)\n", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Nothing | Command::Aliases(_)) => 0,
-        Ok(Command::ListQueue(config)) => mailq::main(face, config),
+        Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
-        Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
+        Ok(Command::Serve(_)) => todo!(),
         Ok(Command::Deliver(delivery)) => deliver(face, &delivery),
     }
 }
@@ -97,9 +104,18 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
             End::Refused(why)
         }
         Ok(wishes) => take_letter(&configuration, &host, delivery, wishes, &watch)
-            .map_or_else(End::Refused, |letter| hand_over(&letter, &configuration, delivery, interrupt)),
+            .map_or_else(End::Refused, |letter| hand_over(&letter, &configuration, &host, delivery, interrupt)),
     };
     conclude(face, delivery, &host, &end)
+}
+
+/// Shows the dialogue with a relay on standard error (`-v`).
+pub struct Dialogue;
+
+impl Transcript for Dialogue {
+    fn line(&self, line: &str) {
+        let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    }
 }
 
 /// What the words ask for; addresses are judged before anything is read.
@@ -131,11 +147,103 @@ fn take_letter(
     wishes: Wishes,
     watch: &Watch,
 ) -> Result<Letter, Why> {
-    let spool = Spool::new(configuration.queue_dir.as_deref());
+    // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
+    let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
     let here = configuration::here(host);
     submit::prepare(wishes, &configuration.settings, &here, message.map_err(Why::Message)?)
+}
+
+/// Gives the letter to the relay or the queue, as the words and the settings have it.
+fn hand_over(
+    letter: &Letter,
+    configuration: &Configuration,
+    host: &Host,
+    delivery: &Delivery,
+    interrupt: Interrupt,
+) -> End {
+    let (settings, secrets) = (&configuration.settings, configuration::secret_env(host));
+    let mut desk = Desk::new(settings, &secrets, &host.name);
+    desk.interrupt = interrupt;
+    desk.transcript = delivery.verbose.then(|| Arc::new(Dialogue) as _);
+    let dir = configuration.queue_dir.as_deref().filter(|_| settings.queue.enabled);
+    let wake = |queue: &Queue| run::wake(queue, configuration);
+    let rules = run::rules(configuration, host);
+    let keep = dir.map(|dir| Keep { dir, rules, wake: &wake, now: &SystemTime::now });
+    // Whoever watches the dialogue wants to see its end.
+    let limit = if delivery.verbose || keep.is_none() { ATTEMPT } else { settings.queue.deadline };
+    let when = match delivery.mode {
+        Mode::Background if !delivery.verbose => When::Background,
+        Mode::Interactive | Mode::Background => When::Now(Instant::now() + limit),
+        Mode::Queue => When::Later,
+    };
+    let mut carrier = Carrier::new(&desk);
+    let end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
+    carrier.close();
+    match (end, &keep, delivery.errors) {
+        (End::Relayed(attempted), Some(keep), _) => {
+            run::take_up(configuration, keep.dir);
+            End::Relayed(attempted)
+        }
+        (End::Refused(Why::Outcomes(attempted)), Some(keep), ErrorMode::Mail | ErrorMode::MailAndSucceed) => {
+            match submit::bounce(letter, &attempted, keep) {
+                Ok(Some(id)) if delivery.errors == ErrorMode::MailAndSucceed => End::Owned { id, attempted },
+                // Where no report can be sent the caller hears of it all the same.
+                Ok(_) | Err(_) => End::Refused(Why::Outcomes(attempted)),
+            }
+        }
+        (end, _, _) => end,
+    }
+}
+
+/// Says what has to be said and makes the status of it.
+fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
+    let watched = delivery.verbose || std::io::stderr().is_terminal();
+    let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
+    match end {
+        End::Relayed(attempted) => {
+            for one in attempted.iter().filter(|_| delivery.verbose) {
+                speak(one, Next::Nothing);
+            }
+        }
+        End::Owned { id, attempted } => {
+            if attempted.is_empty() && delivery.verbose {
+                face.say(&format!("queued as {id}"));
+            }
+            for one in attempted.iter().filter(|one| watched || is_ours(&one.outcome)) {
+                speak(one, if one.outcome.is_final() { Next::Reported } else { Next::Queued(*id) });
+            }
+        }
+        End::Partly(attempted) => {
+            for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
+                speak(one, Next::Nothing);
+            }
+        }
+        End::Refused(Why::Outcomes(attempted)) => {
+            tracing::warn!(message = "rejected", uid = host.uid, exit = exit::status(end), reason = "nobody takes it");
+            for one in attempted.iter().filter(|_| delivery.errors != ErrorMode::Quiet) {
+                speak(one, Next::Nothing);
+            }
+        }
+        End::Refused(why) => return reject(face, delivery, host, exit::status(end), &say::refusal(why)),
+    }
+    exit::status(end)
+}
+
+/// Nobody has the letter: logs it, says it, and gives the status back.
+fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u8, sentence: &str) -> u8 {
+    tracing::warn!(message = "rejected", uid = host.uid, exit = status, reason = sentence);
+    if delivery.errors != ErrorMode::Quiet {
+        face.say(sentence);
+    }
+    status
+}
+
+/// Whether somebody here has to mend something: that is told even where nobody watches.
+fn is_ours(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Deferred { blame: Blame::Settings | Blame::System, fault, .. }
+        if !matches!(fault.cause, crate::outcome::Cause::Interrupted))
 }
 
 /// Reads and discards what is left of standard input, within bounds: an early exit would break the caller's
@@ -146,7 +254,7 @@ fn drain() {
         return;
     }
     let until = Instant::now() + Duration::from_secs(10);
-    let (mut left, mut buffer) = (64 << 20_usize, [0; 16 * 1024]);
+    let (mut left, mut buffer) = (64_usize << 20, [0; 16 * 1024]);
     while left > 0 {
         let wait = until.saturating_duration_since(Instant::now());
         let mut stdin = [nix::poll::PollFd::new(input.as_fd(), nix::poll::PollFlags::POLLIN)];

@@ -6,10 +6,10 @@
 //! SIGXFSZ and SIGPIPE are never our death: a full disk is an error of write(2).
 
 use super::exit::sysexits;
-use crate::smtp::stream::Interrupt;
+use crate::smtp::interrupt::Interrupt;
 use nix::sys::signal::{SigSet, Signal};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Blocks what must not kill us. Call it before the first thread starts.
 pub fn block() {

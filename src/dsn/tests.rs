@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 use super::*;
 use crate::message::Facts;
 use crate::outcome::{Blame, Cause, Fault, Reply, Stage, Status};
-use crate::queue::{Attempted, Queue, Submission};
+use crate::queue::{Queue, Submission, Tried};
 
 const OCTETS: &str = "From: alice@example.org\r\nSubject: Dinner\r\n at eight\r\nX-Long: x\r\n\r\nHello\r\n";
 
@@ -48,6 +48,7 @@ fn letter(from: Option<Mailbox>, to: Vec<(Recipient, Outcome)>, ret: Option<Ret>
     let mut envelope = Envelope::new(ReversePath(from), recipients).unwrap();
     envelope.ret = ret;
     envelope.envid = Some("QQ314159".to_owned());
+    let tried: Vec<_> = outcomes.iter().map(|outcome| Tried { outcome, relay: "smtp.example.com:587" }).collect();
     let id = queue.accept(
         &Submission {
             envelope: &envelope,
@@ -56,7 +57,7 @@ fn letter(from: Option<Mailbox>, to: Vec<(Recipient, Outcome)>, ret: Option<Ret>
             header_len: OCTETS.find("\r\n\r\n").unwrap() as u64 + 2,
             uid: 1000,
             account: None,
-            attempted: Some(Attempted { outcomes: &outcomes, relay: "smtp.example.com:587" }),
+            tried: Some(&tried),
         },
         now(),
     );

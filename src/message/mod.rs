@@ -243,6 +243,16 @@ impl Message {
     }
 }
 
+/// The whole message: header, empty line and body.
+impl Content for Message {
+    fn len(&self) -> u64 {
+        self.size()
+    }
+    fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
+        Message::reader(self)
+    }
+}
+
 /// An address field that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadField {

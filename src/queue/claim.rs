@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use super::history::Event;
 use super::letter::{self, Flaw, Letter, Stored};
-use super::{Error, FAILED, Id, LETTERS, Queue, Submission, Verdict};
+use super::{Error, FAILED, Id, LETTERS, Queue, Submission, Tried, Verdict};
 use crate::message::Content;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Stage, Status};
 
@@ -148,10 +148,10 @@ impl Claim<'_> {
     ///
     /// When this returns, no recipient with a final outcome is attempted again, power cut or not – except that a letter
     /// which everybody has is recorded by [`Claim::close`] alone.
-    pub fn settle(&mut self, outcomes: &[Outcome], relay: &str, now: SystemTime) -> Result<(), Error> {
+    pub fn settle(&mut self, tried: &[Tried<'_>], now: SystemTime) -> Result<(), Error> {
         let begun = self.begun.take();
         let history = &self.letter().history;
-        let events = history.outcomes(outcomes, begun.unwrap_or(history.attempts() + 1), relay, now);
+        let events = history.outcomes(tried, begun.unwrap_or(history.attempts() + 1), now);
         self.conclude(&events)
     }
 

@@ -14,7 +14,7 @@ use ring::digest::{Context, SHA256};
 
 use super::outcome_words;
 use super::words::{escape, millis, numbers, ranges, time, unescape};
-use super::{Id, retry};
+use super::{Id, Tried, retry};
 use crate::outcome::Outcome;
 
 /// Attempts in a row that ended without an outcome before the letter is held: something in it kills whoever sends it.
@@ -171,16 +171,17 @@ impl History {
     }
 
     /// The events that record an attempt: one outcome for each waiting recipient; recipients that fared alike share one.
-    pub(super) fn outcomes(&self, outcomes: &[Outcome], attempt: u32, relay: &str, at: SystemTime) -> Vec<Event> {
-        let mut groups: Vec<(&Outcome, Vec<usize>)> = Vec::new();
-        for (number, outcome) in self.waiting().into_iter().zip(outcomes) {
-            match groups.iter_mut().find(|(known, _)| *known == outcome) {
+    pub(super) fn outcomes(&self, tried: &[Tried<'_>], attempt: u32, at: SystemTime) -> Vec<Event> {
+        let mut groups: Vec<(&Tried<'_>, Vec<usize>)> = Vec::new();
+        for (number, one) in self.waiting().into_iter().zip(tried) {
+            let alike = |known: &Tried<'_>| known.outcome == one.outcome && known.relay == one.relay;
+            match groups.iter_mut().find(|(known, _)| alike(known)) {
                 Some((_, whom)) => whom.push(number),
-                None => groups.push((outcome, vec![number])),
+                None => groups.push((one, vec![number])),
             }
         }
-        let event = |(outcome, whom): (&Outcome, _)| {
-            let verdict = Verdict { at, attempt, relay: relay.to_owned(), outcome: outcome.clone() };
+        let event = |(one, whom): (&Tried<'_>, _)| {
+            let verdict = Verdict { at, attempt, relay: one.relay.to_owned(), outcome: one.outcome.clone() };
             Event::Outcome { whom, verdict: Arc::new(verdict) }
         };
         groups.into_iter().map(event).collect()

@@ -109,14 +109,16 @@ pub struct Submission<'a> {
     pub uid: u32,
     /// The account that was asked for by name.
     pub account: Option<&'a str>,
-    /// The attempt that was made before the letter came to the queue.
-    pub attempted: Option<Attempted<'a>>,
+    /// The attempt that was made before the letter came to the queue: what it gave for each recipient of the envelope, in
+    /// its order.
+    pub tried: Option<&'a [Tried<'a>]>,
 }
 
-/// An attempt of which the queue knew nothing.
-pub struct Attempted<'a> {
-    /// One outcome for each recipient of the envelope, in its order.
-    pub outcomes: &'a [Outcome],
+/// What an attempt gave for one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Tried<'a> {
+    /// What it meant.
+    pub outcome: &'a Outcome,
     /// The relay, as `Report::relay` names it.
     pub relay: &'a str,
 }
@@ -226,7 +228,7 @@ impl Queue {
 
     /// A spool in this queue's own directory.
     pub fn spool(&self) -> Spool {
-        Spool::new(&self.root.join(TMP))
+        Spool::new(&self.root)
     }
 
     /// Takes a letter: when this returns, it survives a power cut. On an error nothing of it is left.
@@ -319,8 +321,8 @@ impl Queue {
             block.clear();
         }
         block.extend_from_slice(seal::line(&context.finish()).as_bytes());
-        if let Some(Attempted { outcomes, relay }) = &letter.attempted {
-            let events = History::new(now, outcomes.len()).outcomes(outcomes, 1, relay, now);
+        if let Some(tried) = letter.tried {
+            let events = History::new(now, tried.len()).outcomes(tried, 1, now);
             block.extend(events.iter().flat_map(|event| event.to_line(id).into_bytes()));
         }
         self.disk.write(file, &block)

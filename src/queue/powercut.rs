@@ -291,7 +291,7 @@ fn relayed_at_once() -> Vec<Step> {
         promise(Promise::Place(id, Place::Letters));
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(1)).unwrap();
-        claim.settle(&[relayed()], "relay", at(2)).unwrap();
+        claim.settle(&tried(&[relayed()], "relay"), at(2)).unwrap();
         promise(Promise::Place(id, Place::Anywhere));
         assert_eq!(claim.close().unwrap(), Closed::Relayed);
         queue.sync().unwrap();
@@ -305,12 +305,12 @@ fn deferred_then_failed() -> Vec<Step> {
         promise(Promise::Place(id, Place::Letters));
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(1)).unwrap();
-        claim.settle(&[relayed(), deferred(), deferred()], "relay", at(2)).unwrap();
+        claim.settle(&tried(&[relayed(), deferred(), deferred()], "relay"), at(2)).unwrap();
         promise(Promise::Final(id, 0));
         assert_eq!(claim.close().unwrap(), Closed::Waiting);
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(100)).unwrap();
-        claim.settle(&[refused(), relayed()], "relay", at(101)).unwrap();
+        claim.settle(&tried(&[refused(), relayed()], "relay"), at(101)).unwrap();
         promise(Promise::Final(id, 2));
         let report = envelope(None, &["alice"]);
         let report = claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(102)).unwrap().unwrap();
@@ -333,14 +333,14 @@ fn failed_for_one_and_waiting_for_another() -> Vec<Step> {
         let id = accept(queue, &["bob", "carol"], 0);
         promise(Promise::Place(id, Place::Letters));
         let mut claim = queue.claim(id).unwrap();
-        claim.settle(&[refused(), deferred()], "relay", at(2)).unwrap();
+        claim.settle(&tried(&[refused(), deferred()], "relay"), at(2)).unwrap();
         promise(Promise::Final(id, 0));
         let report = envelope(None, &["alice"]);
         let report = claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(3)).unwrap().unwrap();
         promise(Promise::Place(report, Place::Letters));
         assert_eq!(claim.close().unwrap(), Closed::Waiting);
         let mut claim = queue.claim(report).unwrap();
-        claim.settle(&[relayed()], "relay", at(4)).unwrap();
+        claim.settle(&tried(&[relayed()], "relay"), at(4)).unwrap();
         promise(Promise::Place(report, Place::Anywhere));
         assert_eq!(claim.close().unwrap(), Closed::Relayed);
         queue.sync().unwrap();
@@ -495,7 +495,7 @@ fn attempt(queue: &Queue, id: Id) -> Result<(), Error> {
     let report = envelope(None, &["alice"]);
     let mut claim = queue.claim(id).unwrap();
     claim.begin(at(1))?;
-    claim.settle(&[relayed(), refused()], "relay", at(2))?;
+    claim.settle(&tried(&[relayed(), refused()], "relay"), at(2))?;
     claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(3))?;
     claim.close().map(drop)
 }
@@ -510,7 +510,7 @@ fn accepting_costs_two_fsyncs_and_forgetting_one_for_sixteen() {
             let id = accept(queue, &["bob", "carol"], i);
             let mut claim = queue.claim(id).unwrap();
             claim.begin(at(i)).unwrap();
-            claim.settle(&[relayed(), relayed()], "relay", at(i)).unwrap();
+            claim.settle(&tried(&[relayed(), relayed()], "relay"), at(i)).unwrap();
             assert_eq!(claim.close().unwrap(), Closed::Relayed);
         }
     });

@@ -23,12 +23,17 @@ pub(super) fn envelope(from: Option<&str>, to: &[&str]) -> Envelope {
 
 pub(super) fn submission<'a>(envelope: &'a Envelope, content: &'a dyn Content) -> Submission<'a> {
     let facts = Facts::default();
-    Submission { envelope, content, facts, header_len: 12, uid: 1000, account: Some("work"), attempted: None }
+    Submission { envelope, content, facts, header_len: 12, uid: 1000, account: Some("work"), tried: None }
 }
 
 pub(super) fn accept(queue: &Queue, to: &[&str], secs: u64) -> Id {
     let envelope = envelope(Some("alice"), to);
     queue.accept(&submission(&envelope, &OCTETS.to_vec()), at(secs)).unwrap().id()
+}
+
+/// One relay's outcomes.
+pub(super) fn tried<'a>(outcomes: &'a [Outcome], relay: &'a str) -> Vec<Tried<'a>> {
+    outcomes.iter().map(|outcome| Tried { outcome, relay }).collect()
 }
 
 pub(super) fn relayed() -> Outcome {
@@ -260,7 +265,7 @@ fn one_refused_recipient_does_not_cost_the_others() {
     let id = accept(&queue, &["bob", "carol", "dave"], 0);
     let mut claim = queue.claim(id).unwrap();
     claim.begin(at(1)).unwrap();
-    claim.settle(&[relayed(), refused(), deferred()], "relay:25", at(2)).unwrap();
+    claim.settle(&tried(&[relayed(), refused(), deferred()], "relay:25"), at(2)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Waiting);
 
     let mut claim = queue.claim(id).unwrap();
@@ -271,7 +276,7 @@ fn one_refused_recipient_does_not_cost_the_others() {
     let dsn = claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(3)).unwrap().unwrap();
     assert_eq!(claim.report(Some(&submission(&report, &OCTETS.to_vec())), at(3)).unwrap(), None, "told once");
     claim.begin(at(70)).unwrap();
-    claim.settle(&[relayed()], "relay:25", at(71)).unwrap();
+    claim.settle(&tried(&[relayed()], "relay:25"), at(71)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Failed);
 
     assert_eq!(queue.ids().unwrap(), [dsn]);
@@ -286,14 +291,14 @@ fn a_failed_letter_comes_back_for_those_who_do_not_have_it() {
     let (_dir, queue) = queue();
     let id = accept(&queue, &["bob", "carol"], 0);
     let mut claim = queue.claim(id).unwrap();
-    claim.settle(&[relayed(), refused()], "relay:25", at(1)).unwrap();
+    claim.settle(&tried(&[relayed(), refused()], "relay:25"), at(1)).unwrap();
     claim.report(None, at(1)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Failed);
     queue.retry(id, at(500)).unwrap();
     let mut claim = queue.claim(id).unwrap();
     assert!(claim.letter().is_due(at(500)));
     assert_eq!(claim.letter().history.waiting(), [1]);
-    claim.settle(&[relayed()], "relay:25", at(501)).unwrap();
+    claim.settle(&tried(&[relayed()], "relay:25"), at(501)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Relayed);
     assert!(queue.ids().unwrap().is_empty() && queue.failed().unwrap().next().is_none());
 }
@@ -303,9 +308,9 @@ fn an_attempt_made_before_the_letter_came_is_part_of_its_history() {
     let (_dir, queue) = queue();
     let envelope = envelope(Some("alice"), &["bob", "carol", "dave"]);
     let outcomes = [relayed(), refused(), deferred()];
-    let attempted = Some(Attempted { outcomes: &outcomes, relay: "relay:25" });
+    let tried = Some(&tried(&outcomes, "relay:25")[..]);
     let octets = OCTETS.to_vec();
-    let id = queue.accept(&Submission { attempted, ..submission(&envelope, &octets) }, at(0)).unwrap().id();
+    let id = queue.accept(&Submission { tried, ..submission(&envelope, &octets) }, at(0)).unwrap().id();
     let history = &queue.look(id).unwrap().letter.history;
     assert_eq!((history.waiting(), history.unreported(), history.attempts()), (vec![2], vec![1], 1));
 }
@@ -315,7 +320,7 @@ fn a_letter_that_outlives_its_lifetime_fails_with_the_server_s_last_words() {
     let (_dir, queue) = queue();
     let id = accept(&queue, &["bob", "carol"], 0);
     let mut claim = queue.claim(id).unwrap();
-    claim.settle(&[deferred(), relayed()], "relay:25", at(1)).unwrap();
+    claim.settle(&tried(&[deferred(), relayed()], "relay:25"), at(1)).unwrap();
     claim.expire(at(2)).unwrap();
     let verdict = claim.letter().history.verdict(0).unwrap();
     assert_eq!((verdict.outcome.status(), verdict.relay.as_str()), (claim::EXPIRED, "relay:25"));
@@ -330,7 +335,7 @@ fn a_list_tells_what_is_being_done_about_each_letter() {
     active.begin(at(10)).unwrap();
     let mut late = queue.claim(ids[2]).unwrap();
     late.begin(at(10)).unwrap();
-    late.settle(&[deferred()], "relay:25", at(11)).unwrap();
+    late.settle(&tried(&[deferred()], "relay:25"), at(11)).unwrap();
     assert_eq!(late.close().unwrap(), Closed::Waiting);
     queue.hold(ids[3], "by hand", at(10)).unwrap();
     let listed = list(&queue);
@@ -372,7 +377,7 @@ fn the_janitor_takes_what_is_old_and_nobody_s() {
     let (_dir, queue) = queue();
     let id = accept(&queue, &["bob"], 0);
     let mut claim = queue.claim(id).unwrap();
-    claim.settle(&[refused()], "relay:25", at(1)).unwrap();
+    claim.settle(&tried(&[refused()], "relay:25"), at(1)).unwrap();
     claim.report(None, at(1)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Failed);
     let waiting = accept(&queue, &["bob"], 2);
@@ -430,7 +435,7 @@ fn figures() {
     for id in queue.ids().unwrap() {
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(1)).unwrap();
-        claim.settle(&[relayed()], "relay:25", at(2)).unwrap();
+        claim.settle(&tried(&[relayed()], "relay:25"), at(2)).unwrap();
         assert_eq!(claim.close().unwrap(), Closed::Relayed);
     }
     queue.sync().unwrap();

@@ -51,6 +51,14 @@ pub fn attempt(way: &Way<'_>, envelope: &Envelope, letter: &dyn Letter) -> Repor
     }
 }
 
+/// A letter on its way and whom it is for.
+pub trait Job {
+    /// Who sends it, and to whom.
+    fn envelope(&self) -> &Envelope;
+    /// Its octets.
+    fn letter(&self) -> &dyn Letter;
+}
+
 /// An open session with one of an account's hosts.
 pub struct Connection {
     session: Session,
@@ -141,6 +149,21 @@ impl Connection {
             report.outcomes.push(verdict::of(answer));
         }
         report
+    }
+
+    /// Sends letters, one after the other.
+    pub fn send_all<J: Job>(
+        &mut self,
+        limit: std::time::Duration,
+        next: &mut dyn FnMut() -> Option<J>,
+        done: &mut dyn FnMut(J, Report),
+    ) {
+        while self.is_usable() {
+            let Some(job) = next() else { return };
+            self.extend(Instant::now() + limit);
+            let report = self.send(job.envelope(), job.letter());
+            done(job, report);
+        }
     }
 
     /// Gives the next letter until `deadline`; the answer to its final dot is waited for beyond that.

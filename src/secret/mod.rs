@@ -1,10 +1,26 @@
 //! Secrets: how a password or a token is obtained, and a type that cannot be printed.
+//!
+//! [`obtain`] asks exactly the source that the settings name and never falls through to another one. Secrets are
+//! read straight into memory that is taken once, never grows and is wiped when dropped; they have no `Display`,
+//! and no error here holds one. Every wait and every size is bounded: 64 KiB for a first line, 1 MiB for a netrc,
+//! [`SecretEnv::limit`] for a command. A source that is empty or holds a NUL is refused (RFC 4616 separates with
+//! NUL). Whoever gets an error defers: a locked keyring or a missing file is our fault and never the letter's.
+
+mod command;
+mod file;
+mod netrc;
 
 use crate::config::PasswordSource;
+use std::collections::HashMap;
 use std::fmt;
+use std::io::{self, Read};
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// The longest first line, and the most that a command may print.
+const LONGEST: usize = 64 * 1024;
 
 /// A password or token. No `Display`, an empty `Debug`, wiped when dropped.
 #[derive(Clone)]
@@ -22,8 +38,8 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
 }
@@ -50,18 +66,230 @@ pub struct SecretEnv {
     pub limit: Duration,
 }
 
-/// Why a secret cannot be had; a sentence without the secret in it.
+/// Why a secret cannot be had. It reads on after "the password of account work cannot be had: ", it says what
+/// would mend it, and it never holds the secret, nor a command's words, which may hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoSecret(pub String);
+pub enum NoSecret {
+    /// `~/.netrc` without a home.
+    NoHome,
+    /// The credential's name could leave the directory.
+    CredentialName(String),
+    /// Nobody has given us credentials; the name that was looked for.
+    NoCredentials(String),
+    /// A file cannot be read; the system's word.
+    Unreadable(PathBuf, String),
+    /// A directory, a pipe, a device.
+    NotAFile(PathBuf),
+    /// A file belongs to somebody else; the owner's uid.
+    NotOurs(PathBuf, u32),
+    /// Others may read or change a file; its mode.
+    NotPrivate(PathBuf, u32),
+    /// A netrc cannot be understood: line and what is wrong there.
+    Netrc(PathBuf, usize, &'static str),
+    /// A netrc has no password for host and user.
+    NoEntry(PathBuf, String, String),
+    /// The program of a command cannot be started: program and the system's word.
+    NotStarted(String, String),
+    /// A command failed: what it did, and what it had to say on its standard error.
+    Command(String, String),
+    /// There is something, but it cannot be a password: where it comes from, and why.
+    Unusable(String, &'static str),
+}
 
 impl fmt::Display for NoSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NoHome => f.write_str("there is no home directory to look for .netrc in; name the file"),
+            Self::CredentialName(name) => write!(f, "{name:?} is no name of a credential: it must be a file name"),
+            Self::NoCredentials(name) => write!(
+                f,
+                "$CREDENTIALS_DIRECTORY is not set; the credential {name:?} exists only for a service that systemd \
+                 starts with LoadCredential={name}:FILE"
+            ),
+            Self::Unreadable(path, why) => write!(f, "{} cannot be read: {why}", path.display()),
+            Self::NotAFile(path) => write!(f, "{} is not a regular file", path.display()),
+            Self::NotOurs(path, owner) => {
+                write!(f, "{} belongs to uid {owner}, and must belong to you or to root; chown it", path.display())
+            }
+            Self::NotPrivate(path, mode) => {
+                write!(f, "{path} has mode {mode:04o} and is not private; chmod 600 {path}", path = path.display())
+            }
+            Self::Netrc(path, line, why) => write!(f, "{}:{line}: {why}", path.display()),
+            Self::NoEntry(path, host, user) => {
+                write!(f, "{} has no password for machine {host} and login {user}", path.display())
+            }
+            Self::NotStarted(program, why) => write!(f, "the command {program} cannot be run: {why}"),
+            Self::Command(what, said) if said.is_empty() => write!(f, "the command {what}"),
+            Self::Command(what, said) => write!(f, "the command {what}; it said \"{said}\""),
+            Self::Unusable(whence, why) => write!(f, "{whence} {why}"),
+        }
     }
 }
 
-/// Obtains a secret.
+/// Obtains a secret: reads its file, or runs its command.
 pub fn obtain(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> Result<Secret, NoSecret> {
-    let _ = (source, whose, env);
-    todo!()
+    match source {
+        PasswordSource::Literal(text) => usable("the configuration", text.as_bytes()),
+        PasswordSource::File(path) => file::first_line(path, env.uid),
+        PasswordSource::Command(words) => command::first_line(words, env.limit),
+        PasswordSource::Credential(name) => file::credential(name, env.credentials_directory.as_deref()),
+        PasswordSource::Netrc(path) => netrc::password(path.as_deref(), whose, env),
+    }
+}
+
+/// What commands have answered in this run, so that one run asks a command once (it may put a prompt before a
+/// person or a token server to work), not once for each host or connection.
+///
+/// Nothing else is remembered: a file is read faster than looked up, and failures are remembered by whoever
+/// knows that the account is down. It must not outlive the run, or a changed password would never be seen.
+#[derive(Default)]
+pub struct Answers(Mutex<HashMap<Vec<String>, Secret>>);
+
+impl Answers {
+    /// As [`obtain`]. One command runs at a time: whoever else wants its answer waits for it, and two prompts
+    /// never fight for one terminal.
+    pub fn obtain(&self, source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> Result<Secret, NoSecret> {
+        let PasswordSource::Command(words) = source else { return obtain(source, whose, env) };
+        // A thread that panicked while it asked has left the answers of the others whole.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(secret) = known.get(words) {
+            return Ok(secret.clone());
+        }
+        let secret = obtain(source, whose, env)?;
+        known.insert(words.clone(), secret.clone());
+        Ok(secret)
+    }
+}
+
+impl fmt::Debug for Answers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Answers")
+    }
+}
+
+/// A copy of exactly these octets, where they can be a password.
+fn usable(whence: &str, octets: &[u8]) -> Result<Secret, NoSecret> {
+    let unusable = |why| Err(NoSecret::Unusable(whence.to_owned(), why));
+    match octets {
+        [] => unusable("has an empty password"),
+        _ if octets.contains(&0) => unusable("has a NUL octet where the password should be: is it a binary file?"),
+        _ => Ok(Secret::new(octets.to_vec())),
+    }
+}
+
+/// Memory for secrets to be read into: its size is settled at once, so that no copy is left behind by growing.
+fn buffer(size: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(vec![0; size])
+}
+
+/// Reads until the end or until the buffer is full; how much there was.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The first line without its end.
+fn line(octets: &[u8]) -> &[u8] {
+    let line = octets.split(|&octet| octet == b'\n').next().unwrap_or_default();
+    let end = line.iter().rposition(|&octet| octet != b'\r').map_or(0, |last| last + 1);
+    &line[..end]
+}
+
+/// The system's word, without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env() -> SecretEnv {
+        let uid = nix::unistd::getuid().as_raw();
+        SecretEnv { credentials_directory: None, home: None, uid, limit: Duration::from_secs(30) }
+    }
+
+    const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice" };
+
+    fn literal(text: &str) -> PasswordSource {
+        PasswordSource::Literal(Zeroizing::new(text.to_owned()))
+    }
+
+    #[test]
+    fn a_literal_is_taken_as_it_is() {
+        for text in ["s3cret", " # inner \"quotes\" and blanks ", "pässwörd"] {
+            let secret = obtain(&literal(text), &ALICE, &env()).unwrap();
+            assert_eq!(secret.dangerous_expose(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_password_is_refused_without_showing_it() {
+        for (text, part) in [("", "empty"), ("s3c\0ret", "NUL")] {
+            let error = obtain(&literal(text), &ALICE, &env()).unwrap_err().to_string();
+            assert!(error.contains(part) && !error.contains("s3c"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_cannot_be_printed() {
+        assert_eq!(format!("{:?}", Secret::new(b"s3cret".to_vec())), "Secret");
+        assert_eq!(format!("{:?}", Answers::default()), "Answers");
+    }
+
+    #[test]
+    fn the_first_line_ends_at_lf_or_crlf() {
+        let rows: [(&[u8], &[u8]); 8] = [
+            (b"", b""),
+            (b"\n", b""),
+            (b"\r\n", b""),
+            (b"one", b"one"),
+            (b"one\ntwo", b"one"),
+            (b"one\r\ntwo\r\n", b"one"),
+            (b" o\rne \r", b" o\rne "),
+            (b"one\r\r\n", b"one"),
+        ];
+        for (octets, first) in rows {
+            assert_eq!(line(octets), first, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_asks_a_command_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = dir.path().join("count");
+        let ask = format!("echo asked >>{0}; wc -l <{0} | tr -d ' '", count.display());
+        let source = PasswordSource::Command(vec![ask]);
+        let answers = Answers::default();
+        std::thread::scope(|threads| {
+            for host in ["a.example", "b.example", "a.example"] {
+                let (answers, source) = (&answers, &source);
+                threads.spawn(move || {
+                    let secret = answers.obtain(source, &Identity { host, user: "alice" }, &env()).unwrap();
+                    assert_eq!(secret.dangerous_expose(), b"1");
+                });
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&count).unwrap(), "asked\n");
+    }
+
+    #[test]
+    fn a_command_that_failed_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let flag = dir.path().join("unlocked");
+        let source = PasswordSource::Command(vec![format!("test -e {} && echo s3cret", flag.display())]);
+        let answers = Answers::default();
+        answers.obtain(&source, &ALICE, &env()).unwrap_err();
+        std::fs::write(&flag, "").unwrap();
+        assert_eq!(answers.obtain(&source, &ALICE, &env()).unwrap().dangerous_expose(), b"s3cret");
+    }
 }

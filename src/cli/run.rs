@@ -1,0 +1,295 @@
+//! Queue runs: `-q…`, the background runner, and how that is started.
+//!
+//! A run in the foreground (`-q`) tries what is wanted and returns. The background runner is this program started once
+//! more under the name `pillarbox-runner`, in a process group and session of its own: it sleeps until a letter is due or
+//! somebody knocks, and leaves when nothing waits. A lock keeps it single; any number of foreground runs may work beside it.
+
+use super::configuration::{self, Configuration};
+use super::exit::{self, sysexits};
+use super::host::Host;
+use super::meaning::Run as Wanted;
+use super::sendmail::{Dialogue, Face};
+use super::signals::Watch;
+use super::{log, options};
+use crate::deliver::Desk;
+use crate::dsn::Reporter;
+use crate::queue::{Error, Listed, Queue};
+use crate::runner::{Run, Tally, next_due};
+use crate::settle::{Office, Rules};
+use crate::smtp::interrupt::{Ending, Interrupt};
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+/// The name under which this program is the background runner.
+pub const RUNNER: &str = "pillarbox-runner";
+
+/// The shortest pause between two runs when something was put off: letters whose times lie close together are tried
+/// together, and a relay that is down is not asked once for each of them.
+const PAUSE: Duration = Duration::from_mins(1);
+
+/// How often the janitor comes.
+const SWEEP: Duration = Duration::from_hours(24);
+
+/// `sendmail -q…`.
+pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
+    let host = Host::look();
+    let configuration = match configuration::load(&host, wanted.config.as_deref()) {
+        Ok(configuration) => configuration,
+        Err(sentence) => {
+            face.say(&sentence);
+            return sysexits::CONFIG;
+        }
+    };
+    log::install(&configuration.settings.log, face.program);
+    let Some(dir) = &configuration.queue_dir else { return 0 };
+    let interrupt = interruptible();
+    let is_wanted = |listed: &Listed| is_wanted(wanted, listed);
+    let done = Queue::find(dir).and_then(|queue| {
+        let Some(queue) = queue else { return Ok(()) };
+        let runs = Runs { configuration: &configuration, host: &host, queue: &queue, interrupt: interrupt.clone() };
+        loop {
+            sweep(&configuration, &queue);
+            let tally = runs.run(wanted.verbose, &is_wanted)?;
+            if wanted.verbose {
+                face.say(&summary(&tally));
+            }
+            match wanted.every {
+                Some(every) if !interrupt.is_tripped() => sleep(every, &interrupt),
+                _ => return Ok(()),
+            }
+            if interrupt.is_tripped() {
+                return Ok(());
+            }
+        }
+    });
+    match done {
+        Ok(()) => 0,
+        Err(error) => {
+            face.say(&error.to_string());
+            exit::queue(&error)
+        }
+    }
+}
+
+/// Whether `-q…` asks for a letter: whoever names some wants them now.
+fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
+    let letter = &listed.letter;
+    let sender = letter.entry.envelope.reverse_path().to_string();
+    let recipients = || letter.history.waiting().iter().map(|&n| letter.recipient(n).mailbox.to_string()).collect();
+    if wanted.only.is_empty() {
+        return wanted.all || letter.is_due(SystemTime::now());
+    }
+    let recipients: Vec<String> = recipients();
+    wanted.only.iter().all(|filter| filter.takes(&letter.entry.id.to_string(), &sender, &recipients))
+}
+
+/// What became of a run's letters, for people.
+pub fn summary(tally: &Tally) -> String {
+    let Tally { wanted, relayed, deferred, failed, skipped } = tally;
+    let letters = if *wanted == 1 { "letter" } else { "letters" };
+    format!("{wanted} {letters} tried: {relayed} relayed, {deferred} put off, {failed} failed, {skipped} left alone")
+}
+
+/// The background runner.
+pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
+    // Fails where we lead a session already, which is as good.
+    let _ = nix::unistd::setsid();
+    let config = options::parse(words.to_vec())
+        .ok()
+        .and_then(|typed| typed.options.into_iter().find_map(|(row, value)| (row.spelling == "-C").then_some(value)));
+    let host = Host::look();
+    let Ok(configuration) = configuration::load(&host, config.as_deref().map(Path::new)) else {
+        return sysexits::CONFIG;
+    };
+    log::install(&configuration.settings.log, face.program);
+    let Some(dir) = &configuration.queue_dir else { return 0 };
+    match Queue::open(dir).and_then(|queue| stay(&configuration, &host, &queue)) {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(message = "unable", reason = %error);
+            exit::queue(&error)
+        }
+    }
+}
+
+/// Runs the queue until nothing waits in it.
+fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(), Error> {
+    let Some(mut lock) = queue.run_alone()? else { return Ok(()) };
+    let interrupt = interruptible();
+    let place = queue.dir().to_owned();
+    let knock: Ending = Arc::new(move || {
+        if let Ok(Some(queue)) = Queue::find(&place) {
+            queue.trigger();
+        }
+    });
+    interrupt.register(&knock);
+    let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
+    let mut swept = None::<Instant>;
+    while !interrupt.is_tripped() {
+        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
+            sweep(configuration, queue);
+            swept = Some(Instant::now());
+        }
+        let tally = runs.run(false, &|listed| listed.letter.is_due(SystemTime::now()))?;
+        let now = SystemTime::now();
+        let Some(due) = next_due(queue, now)? else {
+            match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
+                Some(again) => lock = again,
+                None => return Ok(()),
+            }
+            continue;
+        };
+        let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
+        let wait = due.duration_since(now).unwrap_or_default().max(pause);
+        // What ends the wait does not matter: the letters say what is due.
+        lock.wait(Some(wait)).map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
+    }
+    Ok(())
+}
+
+/// Sees to it that somebody runs the queue: wakes the runner, or starts one where that is allowed.
+pub fn wake(queue: &Queue, configuration: &Configuration) {
+    if queue.trigger() || !configuration.settings.queue.runner {
+        return;
+    }
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    // The link leads to the running program even where its file has been replaced.
+    let this = Path::new("/proc/self/exe");
+    let this = if this.exists() { Ok(this.to_owned()) } else { std::env::current_exe() };
+    let Ok(this) = this else { return };
+    let mut command = Command::new(this);
+    command.arg0(RUNNER).env("PILLARBOX_QUEUE_DIR", absolute(queue.dir())).current_dir("/").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Some(path) = &configuration.argument {
+        command.arg("-C").arg(absolute(path));
+    } else if let Some(path) = super::host::variable("PILLARBOX_CONFIG") {
+        command.env("PILLARBOX_CONFIG", absolute(Path::new(&path)));
+    }
+    // It is not waited for: it outlives us. Should it not start, the next call or a timer runs the queue.
+    if let Err(error) = command.spawn() {
+        tracing::warn!(message = "unable", reason = format!("cannot start the background runner: {error}"));
+    }
+}
+
+/// Wakes somebody where letters wait and nobody runs the queue: a runner does not outlive a reboot.
+pub fn take_up(configuration: &Configuration, dir: &Path) {
+    if configuration.settings.queue.runner
+        && let Ok(Some(queue)) = Queue::find(dir)
+        && queue.ids().is_ok_and(|ids| !ids.is_empty())
+    {
+        wake(&queue, configuration);
+    }
+}
+
+/// An interrupt that the signals trip.
+fn interruptible() -> Interrupt {
+    let interrupt = Interrupt::default();
+    Watch::start(interrupt.clone()).message_is_read();
+    interrupt
+}
+
+/// Sleeps, unless interrupted.
+fn sleep(time: Duration, interrupt: &Interrupt) {
+    let (until, sleeper) = (Instant::now() + time, std::thread::current());
+    let wake: Ending = Arc::new(move || sleeper.unpark());
+    interrupt.register(&wake);
+    while !interrupt.is_tripped() && Instant::now() < until {
+        std::thread::park_timeout(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn sweep(configuration: &Configuration, queue: &Queue) {
+    match queue.sweep(SystemTime::now(), configuration.settings.queue.keep_failed) {
+        Ok(swept) if swept == crate::queue::Swept::default() => {}
+        Ok(swept) => tracing::info!(
+            message = "swept",
+            unfinished = swept.unfinished,
+            failed = swept.failed,
+            strangers = swept.strangers
+        ),
+        Err(error) => tracing::error!(message = "unable", reason = %error),
+    }
+}
+
+/// The rules of a configuration's queue.
+pub fn rules<'a>(configuration: &'a Configuration, host: &'a Host) -> Rules<'a> {
+    let queue = &configuration.settings.queue;
+    let domain = configuration.settings.domain.as_deref().unwrap_or(host.mail_domain());
+    Rules {
+        lifetime: queue.lifetime,
+        delay_notice: queue.delay_notice,
+        reporter: Reporter { host: &host.name, domain, keep: queue.keep_failed },
+        uid: host.uid,
+    }
+}
+
+/// What the runs of a process have in common.
+pub struct Runs<'a> {
+    /// Accounts and rules.
+    pub configuration: &'a Configuration,
+    /// This machine.
+    pub host: &'a Host,
+    /// The queue.
+    pub queue: &'a Queue,
+    /// What ends a run early.
+    pub interrupt: Interrupt,
+}
+
+impl Runs<'_> {
+    /// One run over the letters that `wanted` takes; on a terminal a line shows how far it has come.
+    pub fn run(&self, verbose: bool, wanted: &dyn Fn(&Listed) -> bool) -> Result<Tally, Error> {
+        let secrets = configuration::secret_env(self.host);
+        let settings = &self.configuration.settings;
+        let mut desk = Desk::new(settings, &secrets, &self.host.name);
+        desk.interrupt = self.interrupt.clone();
+        desk.transcript = verbose.then(|| Arc::new(Dialogue) as _);
+        let progress = Progress::new(!verbose);
+        let run = Run {
+            desk: &desk,
+            office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
+            connections: settings.queue.connections,
+            now: &SystemTime::now,
+            started: SystemTime::now(),
+            progress: &|tally| progress.show(tally),
+        };
+        let tally = run.run(wanted);
+        progress.clear();
+        tally
+    }
+}
+
+/// A line on a terminal that says how far a run has come. Nothing for a run that is over soon, and nothing elsewhere.
+struct Progress {
+    /// When it was last written; `None` where it is not.
+    shown: Option<Mutex<Instant>>,
+}
+
+impl Progress {
+    fn new(wanted: bool) -> Self {
+        Self { shown: (wanted && std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now())) }
+    }
+
+    fn show(&self, tally: &Tally) {
+        let Some(mut shown) = self.shown.as_ref().and_then(|shown| shown.lock().ok()) else { return };
+        if shown.elapsed() >= Duration::from_millis(200) {
+            *shown = Instant::now();
+            let Tally { wanted, relayed, deferred, failed, .. } = tally;
+            let done = tally.done();
+            let _ = write!(
+                std::io::stderr(),
+                "\r\x1b[K{done} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed"
+            );
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown.is_some() {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
