@@ -6,6 +6,7 @@
 
 use super::exit::sysexits;
 use super::host::Host;
+use super::sendmail::Face;
 use crate::outcome::printable;
 use crate::sandbox::trial::{self, NoTrial, Scratch};
 use crate::sandbox::{Arrival, Maildir, NoRelay, Relay, Setup, Viewer};
@@ -57,19 +58,14 @@ pub struct Words {
 }
 
 /// Runs the sandbox. Returns the exit status.
-pub fn main(words: &Words) -> u8 {
-    match run(words) {
+pub fn main(face: Face<'_>, words: &Words) -> u8 {
+    match run(face, words) {
         Ok(status) => status,
         Err(failed) => {
-            say(&failed.sentence);
+            face.say(&failed.sentence);
             failed.status
         }
     }
-}
-
-/// A sentence on standard error. That nobody may be listening changes nothing.
-fn say(sentence: &str) {
-    let _ = writeln!(io::stderr(), "pillarbox: {sentence}");
 }
 
 /// Why there is no sandbox, and the status that this deserves.
@@ -98,10 +94,6 @@ impl From<NoRelay> for Failed {
 impl From<NoTrial> for Failed {
     fn from(why: NoTrial) -> Self {
         match why {
-            NoTrial::NoSendmail(path) => Self::new(
-                sysexits::UNAVAILABLE,
-                format!("there is no {}, which the command would be given; build or install it beside this program", path.display()),
-            ),
             NoTrial::Scratch(error) => Self::new(sysexits::CANTCREAT, format!("the sandbox cannot be set up: {error}")),
             NoTrial::Command(program, error) => {
                 let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
@@ -111,7 +103,7 @@ impl From<NoTrial> for Failed {
     }
 }
 
-fn run(words: &Words) -> Result<u8, Failed> {
+fn run(face: Face<'_>, words: &Words) -> Result<u8, Failed> {
     let signals = Signals::catch()?;
     let cannot = |what: &str, error: &io::Error| Failed::new(sysexits::CANTCREAT, format!("{what}: {error}"));
     let parent = std::env::temp_dir();
@@ -132,36 +124,45 @@ fn run(words: &Words) -> Result<u8, Failed> {
     let ca = scratch.write_ca(&relay).map_err(|error| cannot("cannot write the certificate", &error))?;
     let settings = trial::settings(&relay, &ca, &words.user, &password);
     let Some(command) = &words.exec else {
-        return Ok(serve(&relay, &settings, &own, words.maildir.is_none(), &signals));
+        return Ok(serve(face, &relay, &settings, &own, words.maildir.is_none(), &signals));
     };
-    let sendmail = std::env::current_exe().map_err(|error| cannot("cannot find this program", &error))?;
-    let sendmail = sendmail.with_file_name("sendmail");
+    let own = std::env::current_exe().map_err(|error| cannot("cannot find this program", &error))?;
+    // Where it stands alone, as after `cargo run`, this program is the drop-in itself.
+    let sendmail = Some(own.with_file_name("sendmail")).filter(|beside| beside.is_file()).unwrap_or(own);
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let child = trial::start(command, &scratch, &settings, &sendmail, &path)?;
     let status = wait(child, &signals).map_err(|error| cannot("lost the command", &error))?;
     let waiting = wait_for_letters(&scratch, &signals);
     if waiting > 0 {
-        say(&format!("{waiting} of the command's letters did not come in {} s; they are dropped with the sandbox", UNDER_WAY.as_secs()));
+        face.say(&format!(
+            "{waiting} of the command's letters did not come in {} s; they are dropped with the sandbox",
+            UNDER_WAY.as_secs()
+        ));
     }
     Ok(status_of(status))
 }
 
 /// Serves until a signal ends it.
-fn serve(relay: &Relay, settings: &str, maildir: &std::path::Path, fresh: bool, signals: &Signals) -> u8 {
-    let mut out = io::stdout().lock();
+fn serve(
+    face: Face<'_>,
+    relay: &Relay,
+    settings: &str,
+    maildir: &std::path::Path,
+    fresh: bool,
+    signals: &Signals,
+) -> u8 {
     let text = format!(
         "# The sandbox listens at {}. A configuration for it:\n{settings}\n# Letters are shown here and kept in {}. Ctrl-C ends it.\n",
         relay.address(),
         maildir.display()
     );
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    drop(out);
-    if written.is_err() {
-        return sysexits::IOERR;
+    let status = face.print(&text);
+    if status != 0 {
+        return status;
     }
     let _ = signals.0.recv();
     if fresh && remove_if_empty(maildir).is_err() {
-        say(&format!("the letters are in {}", maildir.display()));
+        face.say(&format!("the letters are in {}", maildir.display()));
     }
     0
 }
@@ -203,7 +204,8 @@ fn wait_for_letters(scratch: &Scratch, signals: &Signals) -> usize {
 }
 
 fn status_of(status: ExitStatus) -> u8 {
-    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(i32::from(sysexits::SOFTWARE));
+    let number =
+        status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(i32::from(sysexits::SOFTWARE));
     u8::try_from(number).unwrap_or(sysexits::SOFTWARE)
 }
 

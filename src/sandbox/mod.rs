@@ -107,11 +107,8 @@ impl Relay {
         let (address, listener) = listen().map_err(|error| NoRelay::Listen(at, error))?;
         let authority = Authority::throw_away().map_err(NoRelay::Identity)?;
         let names = ["localhost", "127.0.0.1", "::1", &address.ip().to_string()].map(str::to_owned);
-        let house = House {
-            identity: authority.sign(&names).map_err(NoRelay::Identity)?,
-            setup,
-            letters: AtomicU64::new(0),
-        };
+        let house =
+            House { identity: authority.sign(&names).map_err(NoRelay::Identity)?, setup, letters: AtomicU64::new(0) };
         let closing = Arc::new(AtomicBool::new(false));
         let door = Arc::clone(&closing);
         let receive = move || keep_open(&listener, &Arc::new(house), &door);
@@ -199,9 +196,9 @@ impl Postmaster for Clerk<'_> {
         content: &mut dyn Read,
     ) -> Result<String, Answer> {
         let setup = &self.house.setup;
-        let keep = || keep(setup.maildir.begin(envelope)?, content);
+        let kept = setup.maildir.begin(envelope).and_then(|delivery| keep(delivery, content));
         let (path, size, beginning) =
-            keep().map_err(|error| Answer::new(451, (3, 0), format!("the letter cannot be kept: {error}")))?;
+            kept.map_err(|error| Answer::new(451, (3, 0), format!("the letter cannot be kept: {error}")))?;
         let number = self.house.letters.fetch_add(1, Ordering::SeqCst) + 1;
         let (guest, mail, envelope) = (guest.clone(), mail.clone(), envelope.clone());
         (setup.viewer)(&Arrival { number, guest, mail, envelope, size, path, beginning });
@@ -225,6 +222,3 @@ fn keep(mut delivery: Delivery, content: &mut dyn Read) -> io::Result<(PathBuf, 
         }
     }
 }
-
-
-

@@ -103,8 +103,6 @@ fn quoted(text: &str) -> String {
 /// Why the command cannot be run.
 #[derive(Debug)]
 pub enum NoTrial {
-    /// There is no `sendmail` where ours should be.
-    NoSendmail(PathBuf),
     /// The directory cannot be set up.
     Scratch(io::Error),
     /// The command itself cannot be started.
@@ -119,9 +117,6 @@ pub fn start(
     sendmail: &Path,
     path: &OsStr,
 ) -> Result<Child, NoTrial> {
-    if !sendmail.is_file() {
-        return Err(NoTrial::NoSendmail(sendmail.to_owned()));
-    }
     let set_up = || -> io::Result<(PathBuf, OsString)> {
         let queue = scratch.queue_dir();
         let settings = format!("{settings}\n[queue]\ndir = {}\n", quoted(&queue.to_string_lossy()));
