@@ -53,14 +53,6 @@ pub fn attempt(way: &Way<'_>, envelope: &Envelope, letter: &dyn Letter) -> Repor
     }
 }
 
-/// A letter on its way and whom it is for.
-pub trait Job {
-    /// Who sends it, and to whom.
-    fn envelope(&self) -> &Envelope;
-    /// Its octets.
-    fn letter(&self) -> &dyn Letter;
-}
-
 /// An open session with one of an account's hosts.
 pub struct Connection {
     session: Session,
@@ -180,21 +172,6 @@ impl Connection {
             outcomes: Vec::new(),
             remarks: self.remarks.clone(),
             relay_down: false,
-        }
-    }
-
-    /// Sends letters, one after the other.
-    pub fn send_all<J: Job>(
-        &mut self,
-        limit: std::time::Duration,
-        next: &mut dyn FnMut() -> Option<J>,
-        done: &mut dyn FnMut(J, Report),
-    ) {
-        while self.is_usable() {
-            let Some(job) = next() else { return };
-            self.extend(Instant::now() + limit);
-            let report = self.send(job.envelope(), job.letter());
-            done(job, report);
         }
     }
 

@@ -4,7 +4,7 @@
 //! into a [`stream`] with limits on every wait, [`tls`] says whom we trust, [`reply`] reads what a stranger
 //! sends without trusting it, [`auth`] is SASL, [`session`] is the dialogue up to AUTH, [`plan`] decides what
 //! a letter needs of this server, [`transaction`] knows how far it is, [`flight`] sends it, alone or among others,
-//! and [`body`] frames it.
+//! and [`body`] frames it. [`server`] is the other side of a session.
 //!
 //! Everything here reports a [`Fault`](crate::outcome::Fault): what happened and where. What it *means* is
 //! `relay::verdict`'s to say. RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (PIPELINING), RFC 3030
@@ -18,6 +18,7 @@ pub mod flight;
 pub mod interrupt;
 pub mod plan;
 pub mod reply;
+pub mod server;
 pub mod session;
 pub mod stream;
 pub mod tls;
