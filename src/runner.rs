@@ -20,7 +20,7 @@ use crate::config::{Account, choose};
 use crate::deliver::{Attempted, Carrier, Desk, attempted, is_unsent, log_remarks};
 use crate::envelope::Envelope;
 use crate::message::Message;
-use crate::outcome::{Outcome, Report};
+use crate::outcome::{Cause, Fault, Outcome, Report, Stage};
 use crate::queue::{Claim, Closed, Error, Id, Listed, Queue, State, Unclaimed};
 use crate::relay::{Connection, Job, Unreached};
 use crate::settle::Office;
@@ -397,9 +397,14 @@ impl<'r> Worker<'r, '_> {
             connection.send_all(LETTER, &mut next, &mut done);
         }
         self.barren = if settled.get() == 0 { self.barren + 1 } else { 0 };
-        if let Some(unreached) = last_fault.into_inner().filter(|_| self.barren > 1) {
+        if self.barren > 1 {
             // Connections that take no letter are no better than none.
-            self.run.desk.give_up(unreached);
+            self.run.desk.give_up(last_fault.into_inner().unwrap_or_else(|| Unreached {
+                relay: connection.relay().to_owned(),
+                account: self.account.name.clone(),
+                fault: Fault::new(Stage::Mail, Cause::Network("closed the connection before any letter".to_owned())),
+                remarks: Vec::new(),
+            }));
         }
         let mut lost = lost.into_inner();
         lost.extend(waiting);
