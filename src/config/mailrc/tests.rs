@@ -298,6 +298,21 @@ fn an_everyday_mailrc_is_understood() {
     assert_eq!(told(include_str!("../../../tests/config/everyday.mailrc")), expected);
 }
 
+#[test]
+fn the_examples_of_the_manual_are_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox-mailrc.5")).unwrap();
+    let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
+    let accounts: Vec<Vec<String>> = blocks.map(|block| told(&block.replace("\\e", "\\"))).collect();
+    let expected = [
+        vec!["default smtp.example.com:587 starttls auto alice:pass word alice@example.com"],
+        vec![
+            "default smtp.example.com:587 starttls auto alice:it is a secret alice@example.com",
+            "home smtp.example.net:465 implicit auto alice:(netrc) alice@example.net",
+        ],
+    ];
+    assert_eq!(accounts, expected);
+}
+
 proptest! {
     #[test]
     fn whatever_is_written_gives_settings_or_problems(text in "\\PC*") {
