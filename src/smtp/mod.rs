@@ -18,6 +18,8 @@ pub mod flight;
 pub mod interrupt;
 pub mod plan;
 pub mod reply;
+#[cfg(test)]
+pub mod scripted;
 pub mod session;
 pub mod stream;
 pub mod tls;
