@@ -348,7 +348,11 @@ impl<'r> Worker<'r, '_> {
     /// one, and the relay just does not want more.
     fn open(&mut self) -> Result<Connection, Option<Unreached>> {
         loop {
-            let unreached = match self.run.desk.open(self.account, Instant::now() + OPEN) {
+            // Until somebody has found out whether the relay is there, one asks and the others wait for the answer.
+            let first = lock(&self.lane.asking);
+            let first = (self.lane.connected.load(Ordering::Relaxed) == 0).then_some(first);
+            let opened = self.run.desk.open(self.account, Instant::now() + OPEN);
+            let unreached = match opened {
                 Ok(connection) => {
                     self.lane.connected.fetch_add(1, Ordering::Relaxed);
                     return Ok(connection);
@@ -357,6 +361,7 @@ impl<'r> Worker<'r, '_> {
                 Err(unreached) => unreached,
             };
             self.run.desk.give_up(unreached.clone());
+            drop(first);
             self.tried.push(&self.account.name);
             match self.run.desk.fallback(self.account, &self.tried) {
                 Some(next) => self.account = next,
@@ -440,6 +445,8 @@ fn unreached(report: &Report) -> Option<Unreached> {
 struct Lane {
     ids: Mutex<Ids>,
     arrived: Condvar,
+    /// Held by the worker that opens the first connection.
+    asking: Mutex<()>,
     /// Threads.
     workers: AtomicUsize,
     /// Open connections.
