@@ -1,11 +1,10 @@
 //! One letter on its way in: is it whole?
 //!
 //! The bench writes `X-Body: LENGTH SHA256` (of the body in canonical form) or `X-Body: LENGTH -`, where the digest
-//! would cost more than what is measured, and `X-Letter: NUMBER`. Letters without such fields count as unchecked.
+//! would cost more than what is measured. Letters without that field count as unchecked.
 
 use memchr::memmem;
 use ring::digest::{Context, SHA256};
-use std::str::FromStr;
 
 /// A header of more than this is not one of ours.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -22,14 +21,6 @@ pub struct Letter {
 struct Body {
     octets: u64,
     digest: Option<Context>,
-}
-
-/// What the letter turned out to be.
-pub struct Verdict {
-    /// Whether the body is the promised one; `None` where nothing was promised.
-    pub whole: Option<bool>,
-    /// Its number.
-    pub number: Option<u64>,
 }
 
 impl Letter {
@@ -57,14 +48,12 @@ impl Letter {
         }
     }
 
-    /// There is no more of it.
-    pub fn finish(mut self) -> Verdict {
+    /// There is no more of it. Whether the body is the promised one; `None` where nothing was promised.
+    pub fn is_whole(mut self) -> Option<bool> {
         let body = self.body.take();
-        let whole = self.promised().map(|(length, promised)| {
-            let (octets, digest) = body.map_or((0, None), |body| (body.octets, body.digest));
-            octets == length && digest.is_none_or(|digest| is_hex(digest.finish().as_ref(), promised))
-        });
-        Verdict { whole, number: self.field("x-letter").and_then(|value| u64::from_str(value).ok()) }
+        let (length, promised) = self.promised()?;
+        let (octets, digest) = body.map_or((0, None), |body| (body.octets, body.digest));
+        Some(octets == length && digest.is_none_or(|digest| is_hex(digest.finish().as_ref(), promised)))
     }
 
     fn promised(&self) -> Option<(u64, &str)> {

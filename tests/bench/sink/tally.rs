@@ -2,8 +2,6 @@
 //!
 //! Times are seconds since 1970, to be compared with the bench's own clock.
 
-use crate::letter::Verdict;
-use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,9 +26,7 @@ struct Counts {
     octets: u64,
     whole: u64,
     damaged: u64,
-    again: u64,
     flights: u64,
-    numbers: HashSet<u64>,
     first_connection: f64,
     first_letter: f64,
     last_letter: f64,
@@ -60,18 +56,15 @@ impl Tally {
     }
 
     /// A letter was taken.
-    pub fn accepted(&self, verdict: &Verdict, octets: u64, recipients: u64) {
+    pub fn accepted(&self, whole: Option<bool>, octets: u64, recipients: u64) {
         let mut counts = self.lock();
         counts.letters += 1;
         counts.octets += octets;
         counts.recipients += recipients;
-        match verdict.whole {
+        match whole {
             Some(true) => counts.whole += 1,
             Some(false) => counts.damaged += 1,
             None => {}
-        }
-        if verdict.number.is_some_and(|number| !counts.numbers.insert(number)) {
-            counts.again += 1;
         }
         counts.last_letter = now();
         if counts.letters == 1 {
@@ -92,7 +85,7 @@ impl Tally {
         let counts = std::mem::replace(&mut *counts, fresh);
         format!(
             "{{\"connections\":{},\"most_open\":{},\"letters\":{},\"recipients\":{},\"octets\":{},\"whole\":{},\
-             \"damaged\":{},\"again\":{},\"flights\":{},\"first_connection\":{:.6},\"first_letter\":{:.6},\
+             \"damaged\":{},\"flights\":{},\"first_connection\":{:.6},\"first_letter\":{:.6},\
              \"last_letter\":{:.6}}}",
             counts.connections,
             counts.most_open,
@@ -101,7 +94,6 @@ impl Tally {
             counts.octets,
             counts.whole,
             counts.damaged,
-            counts.again,
             counts.flights,
             counts.first_connection,
             counts.first_letter,

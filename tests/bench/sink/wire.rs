@@ -2,7 +2,7 @@
 //!
 //! Answers are gathered and leave in one write, just before the next read. A *flight* is counted when the client
 //! answers something of ours a round trip or more after it left; at no distance, when nothing from the client had
-//! arrived by the time everything of ours had left. The wait for the greeting is not counted.
+//! arrived by the time everything of ours had left. What follows the greeting is not counted.
 
 use crate::Manner;
 use crate::tally::Tally;
@@ -23,7 +23,7 @@ pub struct Wire<'a> {
     taken: usize,
     output: Vec<u8>,
     left: Option<Instant>,
-    heard: bool,
+    greeting: bool,
     round_trip: Duration,
     tally: &'a Tally,
 }
@@ -33,7 +33,7 @@ impl<'a> Wire<'a> {
     pub fn new(socket: File, round_trip: Duration, tally: &'a Tally) -> Self {
         let raw = vec![0; 128 << 10];
         let (input, output) = (Vec::new(), Vec::new());
-        Self { socket, tls: None, raw, input, taken: 0, output, left: None, heard: false, round_trip, tally }
+        Self { socket, tls: None, raw, input, taken: 0, output, left: None, greeting: true, round_trip, tally }
     }
 
     /// TLS from here on.
@@ -85,7 +85,6 @@ impl<'a> Wire<'a> {
         {
             self.tally.flight();
         }
-        self.heard = true;
         let mut read = &self.raw[..length];
         if read.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -112,9 +111,13 @@ impl<'a> Wire<'a> {
     /// Everything said so far leaves, in one write.
     pub fn flush(&mut self) -> io::Result<()> {
         let mut sealed = Vec::new();
+        let ready = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+        let is_greeting = self.greeting && ready && !self.output.is_empty();
         if let Some(tls) = &mut self.tls {
-            tls.writer().write_all(&self.output)?;
-            self.output.clear();
+            if ready {
+                tls.writer().write_all(&self.output)?;
+                self.output.clear();
+            }
             while tls.wants_write() {
                 tls.write_tls(&mut sealed)?;
             }
@@ -123,7 +126,8 @@ impl<'a> Wire<'a> {
         }
         if !sealed.is_empty() {
             self.socket.write_all(&sealed)?;
-            self.left = self.heard.then(Instant::now);
+            self.left = (!is_greeting).then(Instant::now);
+            self.greeting &= !is_greeting;
         }
         Ok(())
     }
