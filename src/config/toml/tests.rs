@@ -137,7 +137,10 @@ root = ["a@x.org", "alice"]
     assert_eq!(settings.accounts, [b, a]);
     for key in keys() {
         let name = key.rsplit('.').next().unwrap();
-        assert!(text.contains(&format!("\n{name} =")) || key.starts_with("password.") || name == "NAME", "{key} is not tested here");
+        assert!(
+            text.contains(&format!("\n{name} =")) || key.starts_with("password.") || name == "NAME",
+            "{key} is not tested here"
+        );
     }
 }
 
