@@ -10,7 +10,7 @@ use crate::message::Message;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Report, Stage, Status};
 use crate::queue::Id;
 use crate::relay::{Connection, Unreached, Way};
-use crate::secret::{self, Identity, Secret, SecretEnv};
+use crate::secret::{Answers, Identity, Secret, SecretEnv};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
 use std::collections::HashMap;
@@ -54,6 +54,8 @@ pub struct Desk<'a> {
     pub transcript: Option<Arc<dyn Transcript>>,
     /// Ends attempts from another thread.
     pub interrupt: Interrupt,
+    /// What password helpers have answered already.
+    answers: Answers,
     /// Accounts that cannot be used in this run, and why.
     down: Mutex<HashMap<String, Unreached>>,
 }
@@ -61,7 +63,15 @@ pub struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// A desk at which nothing has been tried yet.
     pub fn new(settings: &'a Settings, secrets: &'a SecretEnv, helo: &'a str) -> Self {
-        Self { settings, secrets, helo, transcript: None, interrupt: Interrupt::default(), down: Mutex::default() }
+        Self {
+            settings,
+            secrets,
+            helo,
+            transcript: None,
+            interrupt: Interrupt::default(),
+            answers: Answers::default(),
+            down: Mutex::default(),
+        }
     }
 
     /// Opens a connection through an account, by `deadline`. One that failed for an account is not tried again.
@@ -69,7 +79,7 @@ impl<'a> Desk<'a> {
         if let Some(unreached) = self.down().get(&account.name) {
             return Err(unreached.clone());
         }
-        let password = |host: &Host| password(account, host, self.secrets, deadline);
+        let password = |host: &Host| self.password(account, host, deadline);
         let way = Way {
             account,
             password: &password,
@@ -83,6 +93,22 @@ impl<'a> Desk<'a> {
                 tracing::info!(message = "remark", account = account.name, text = remark);
             }
         })
+    }
+
+    /// The account's password for a host.
+    fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
+        let name = &account.name;
+        let source = account.password.as_ref().ok_or_else(|| format!("account {name} has a user but no password"))?;
+        let host = match host {
+            Host::Tcp { name, .. } => name.as_str(),
+            Host::Unix(_) => "localhost",
+        };
+        let user = account.user.as_deref().unwrap_or_default();
+        let limit = self.secrets.limit.min(deadline.saturating_duration_since(Instant::now()));
+        let env = SecretEnv { limit, ..self.secrets.clone() };
+        self.answers
+            .obtain(source, &Identity { host, user }, &env)
+            .map_err(|error| format!("the password of account {name} cannot be had: {error}"))
     }
 
     /// Marks an account as of no use for what is left of this run.
@@ -201,21 +227,6 @@ pub fn is_unsent(outcome: &Outcome) -> bool {
         },
         Outcome::Relayed(_) | Outcome::Failed { .. } => false,
     }
-}
-
-/// The account's password for a host.
-fn password(account: &Account, host: &Host, env: &SecretEnv, deadline: Instant) -> Result<Secret, String> {
-    let name = &account.name;
-    let source = account.password.as_ref().ok_or_else(|| format!("account {name} has a user but no password"))?;
-    let host = match host {
-        Host::Tcp { name, .. } => name.as_str(),
-        Host::Unix(_) => "localhost",
-    };
-    let user = account.user.as_deref().unwrap_or_default();
-    let limit = env.limit.min(deadline.saturating_duration_since(Instant::now()));
-    let env = SecretEnv { limit, ..env.clone() };
-    secret::obtain(source, &Identity { host, user }, &env)
-        .map_err(|error| format!("the password of account {name} cannot be had: {error}"))
 }
 
 /// Everybody waits until the settings are mended.

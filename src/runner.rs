@@ -104,9 +104,9 @@ impl<'a> Run<'_, 'a> {
                     break;
                 }
                 match self.office.queue.look(id) {
-                    Ok(listed) if listed.state == State::Hold || !wanted(&listed) => continue,
+                    Ok(listed) if listed.state == State::Hold || !wanted(&listed) => {}
                     Ok(listed) => self.assign(scope, &mut lanes, books, id, self.way(&listed)),
-                    Err(Error::NoSuchLetter(_)) => continue,
+                    Err(Error::NoSuchLetter(_)) => {}
                     // The claim finds out what is wrong with it, and sets it aside where it is no letter.
                     Err(_) => self.assign(scope, &mut lanes, books, id, None),
                 }
@@ -167,7 +167,7 @@ impl<'a> Run<'_, 'a> {
         while let Some(id) = lane.wait() {
             let Some(mut errand) = self.claim(id, books) else { continue };
             if errand.load.is_some() && !errand.begin((self.now)()) {
-                self.skip(books);
+                skip(books);
                 continue;
             }
             let attempted = match &errand.load {
@@ -193,14 +193,14 @@ impl<'a> Run<'_, 'a> {
                     Unclaimed::SetAside(why) => tracing::error!(message = "corrupt", id = %id, reason = why),
                     Unclaimed::Failed(error) => tracing::error!(message = "unreadable", id = %id, reason = %error),
                 }
-                self.skip(books);
+                skip(books);
                 return None;
             }
         };
         let letter = claim.letter();
         if letter.history.last_attempt().is_some_and(|last| last >= self.started) {
             // Another run was quicker: the letter has had its attempt since we looked at it.
-            self.skip(books);
+            skip(books);
             return None;
         }
         let Some(envelope) = letter.remaining() else { return Some(Errand { claim, load: None, begun: false }) };
@@ -208,7 +208,7 @@ impl<'a> Run<'_, 'a> {
             Ok(message) => Some(Errand { claim, load: Some((envelope, message)), begun: false }),
             Err(error) => {
                 tracing::error!(message = "unreadable", id = %id, reason = %error);
-                self.skip(books);
+                skip(books);
                 None
             }
         }
@@ -242,10 +242,10 @@ impl<'a> Run<'_, 'a> {
         drop(books);
         (self.progress)(&tally);
     }
+}
 
-    fn skip(&self, books: &Mutex<Books>) {
-        lock(books).tally.skipped += 1;
-    }
+fn skip(books: &Mutex<Books>) {
+    lock(books).tally.skipped += 1;
 }
 
 /// What the workers of a run have found out together.
@@ -308,7 +308,7 @@ struct Worker<'r, 'a> {
     barren: u32,
 }
 
-impl<'r, 'a> Worker<'r, 'a> {
+impl<'r> Worker<'r, '_> {
     fn work(mut self) {
         let (mut connection, mut waiting) = (None::<Connection>, Vec::new());
         while let Some(first) = waiting.pop().or_else(|| self.parcel(&|| self.lane.wait())) {
@@ -378,7 +378,7 @@ impl<'r, 'a> Worker<'r, 'a> {
                 if parcel.errand.begin((this.run.now)()) {
                     return Some(parcel);
                 }
-                this.run.skip(this.books);
+                skip(this.books);
             };
             let mut done = |mut parcel: Parcel<'r>, report: Report| {
                 let unsent = report.outcomes.iter().all(is_unsent);

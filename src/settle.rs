@@ -63,16 +63,17 @@ impl Office<'_> {
         let id = letter.entry.id;
         let from = letter.entry.envelope.reverse_path().to_string();
         if !letter.history.waiting().is_empty() && retry::is_expired(letter.history.since(), now, self.rules.lifetime) {
-            self.expire(&mut claim, now)?;
+            Self::expire(&mut claim, now)?;
         }
         let mut report = self.notice(&mut claim, now)?;
         if !claim.letter().history.unreported().is_empty() {
             let (dsn, account) = (self.compose(Kind::Failure, &claim, now)?, claim.letter().entry.account.clone());
-            let submission = dsn.as_ref().map(|dsn| self.submission(dsn, account.as_deref()));
+            let submission = dsn.as_ref().map(|dsn| submission(dsn, account.as_deref(), self.rules.uid));
             report = claim.report(submission.as_ref(), now)?;
-            match report {
-                Some(report) => tracing::info!(message = "bounced", id = %id, from, report = %report),
-                None => tracing::warn!(message = "unreported", id = %id, from, reason = "nobody is to be told"),
+            if let Some(report) = report {
+                tracing::info!(message = "bounced", id = %id, from, report = %report);
+            } else {
+                tracing::warn!(message = "unreported", id = %id, from, reason = "nobody is to be told");
             }
         }
         let closed = claim.close()?;
@@ -84,7 +85,7 @@ impl Office<'_> {
         Ok(Settled { closed, report })
     }
 
-    fn expire(&self, claim: &mut Claim<'_>, now: SystemTime) -> Result<(), Error> {
+    fn expire(claim: &mut Claim<'_>, now: SystemTime) -> Result<(), Error> {
         let given_up = claim.letter().history.waiting();
         claim.expire(now)?;
         let letter = claim.letter();
@@ -113,7 +114,8 @@ impl Office<'_> {
             return Ok(None);
         };
         claim.note_late(now)?;
-        let report = self.queue.accept(&self.submission(&dsn, claim.letter().entry.account.as_deref()), now)?.id();
+        let account = claim.letter().entry.account.as_deref();
+        let report = self.queue.accept(&submission(&dsn, account, self.rules.uid), now)?.id();
         tracing::info!(message = "delayed", id = %id, report = %report);
         Ok(Some(report))
     }
@@ -123,17 +125,17 @@ impl Office<'_> {
         dsn::compose(kind, claim.letter(), claim.content().as_ref(), self.rules.reporter, now)
             .map_err(|source| Error::Io { doing: "read", path: self.queue.dir().join(id.to_string()), source })
     }
+}
 
-    /// A report goes the way that its letter was told to go.
-    fn submission<'a>(&self, dsn: &'a Dsn, account: Option<&'a str>) -> Submission<'a> {
-        Submission {
-            envelope: &dsn.envelope,
-            content: &dsn.octets,
-            facts: Facts { eight_bit: !dsn.octets.is_ascii(), long_line: false },
-            header_len: dsn.header_len(),
-            uid: self.rules.uid,
-            account,
-            tried: None,
-        }
+/// A report goes the way that its letter was told to go.
+fn submission<'a>(dsn: &'a Dsn, account: Option<&'a str>, uid: u32) -> Submission<'a> {
+    Submission {
+        envelope: &dsn.envelope,
+        content: &dsn.octets,
+        facts: Facts { eight_bit: !dsn.octets.is_ascii(), long_line: false },
+        header_len: dsn.header_len(),
+        uid,
+        account,
+        tried: None,
     }
 }

@@ -334,6 +334,7 @@ impl Keep<'_> {
         // It is due in a minute, so nobody else has it when we claim it at once.
         let id = self.accept(&queue, letter, Some(&tried)).ok()?;
         let claim = queue.claim(id);
+        (self.wake)(&queue);
         let attempted = ends.recv().ok()?;
         if let Ok(claim) = claim {
             self.conclude(&queue, claim, Some(&attempted));

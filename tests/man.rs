@@ -1,5 +1,7 @@
 //! The manual, `--help` and the code say the same.
 
+#![allow(clippy::unwrap_used)]
+
 use pillarbox::cli::options::{OPTIONS, help};
 use std::process::{Command, Stdio};
 

@@ -27,7 +27,9 @@ pub mod sysexits {
     pub const NOPERM: u8 = 77;
     pub const CONFIG: u8 = 78;
 }
-use sysexits::*;
+use sysexits::{
+    CANTCREAT, CONFIG, DATAERR, IOERR, NOHOST, NOPERM, NOUSER, OSERR, PROTOCOL, TEMPFAIL, UNAVAILABLE, USAGE,
+};
 
 /// The status for the end of a submission.
 pub fn status(end: &End) -> u8 {
@@ -88,7 +90,7 @@ fn outcomes<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> u8 {
         Outcome::Deferred { fault, blame, .. } | Outcome::Failed { fault, blame, .. } => Some(one(fault, *blame)),
     };
     let deferred = outcomes.clone().filter(|outcome| !outcome.is_final()).find_map(of);
-    let failed = || outcomes.clone().filter_map(of).find(|status| *status != NOUSER);
+    let failed = || outcomes.clone().filter_map(&of).find(|status| *status != NOUSER);
     deferred.or_else(failed).unwrap_or(NOUSER)
 }
 
@@ -98,6 +100,7 @@ fn one(fault: &Fault, blame: Blame) -> u8 {
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,
         (Blame::Protocol, _, _) => PROTOCOL,
+        (_, Cause::Interrupted, _) => TEMPFAIL,
         (Blame::System, _, _) => OSERR,
         (_, Cause::NoSuchHost(_), _) => NOHOST,
         (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,

@@ -12,13 +12,13 @@ use crate::queue::{Error, Listed, Queue, State};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::SystemTime;
 
 /// Lists the queue of a configuration.
-pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
+pub fn main(face: Face<'_>, config: Option<&Path>) -> u8 {
     let host = Host::look();
-    let dir = match configuration::queue_dir(&host, config.as_deref()) {
+    let dir = match configuration::queue_dir(&host, config) {
         Ok(Some(dir)) => dir,
         Ok(None) => return face.print("Mail queue is empty\n"),
         Err(sentence) => {

@@ -7,17 +7,24 @@ pub mod log;
 pub mod mailq;
 pub mod meaning;
 pub mod options;
+pub mod queue;
 pub mod run;
 pub mod say;
 pub mod sendmail;
 pub mod signals;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs a program under the name that it was called by.
 pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
+    // A fault of ours is told as one, by the status that stands for it: not by the death of a signal.
+    std::panic::set_hook(Box::new(|panic| {
+        let _ = writeln!(std::io::stderr(), "a fault of this program, please report it: {panic}");
+        std::process::exit(exit::sysexits::SOFTWARE.into());
+    }));
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();

@@ -91,7 +91,8 @@ fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
 /// What became of a run's letters, for people.
 pub fn summary(tally: &Tally) -> String {
     let Tally { wanted, relayed, deferred, failed, skipped } = tally;
-    format!("{wanted} letters tried: {relayed} relayed, {deferred} put off, {failed} failed, {skipped} left alone")
+    let letters = if *wanted == 1 { "letter" } else { "letters" };
+    format!("{wanted} {letters} tried: {relayed} relayed, {deferred} put off, {failed} failed, {skipped} left alone")
 }
 
 /// The background runner.

@@ -15,6 +15,7 @@ pub mod connect;
 pub mod interrupt;
 pub mod plan;
 pub mod reply;
+pub mod server;
 pub mod session;
 pub mod stream;
 pub mod tls;
@@ -37,14 +38,15 @@ pub trait Transcript: Send + Sync {
 pub struct Limits {
     /// Each wait: one reply however it drips, one write, the whole TLS handshake.
     pub step: Duration,
-    /// The end of the whole attempt.
+    /// The end of the whole attempt, but for the answer to a final dot: to leave without that would deliver twice.
     pub total: Instant,
 }
 
 impl Limits {
     /// When a wait that starts now has lasted too long.
     pub fn until(&self, stage: Stage) -> Instant {
-        self.total.min(Instant::now() + self.step.min(ceiling(stage)))
+        let step = Instant::now() + self.step.min(ceiling(stage));
+        if stage == Stage::Dot { step } else { self.total.min(step) }
     }
 }
 

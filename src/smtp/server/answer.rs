@@ -1,0 +1,78 @@
+//! What a server says: a code, an enhanced status where the client has said EHLO, and a text.
+//!
+//! A text may hold what a client sent: control characters in it become `?`, so that no answer can be made to
+//! carry another. RFC 5321 §4.2, RFC 2034.
+
+use crate::outcome::Status;
+use std::borrow::Cow;
+
+/// One reply, of one line for each line of its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    code: u16,
+    status: Option<Status>,
+    text: Cow<'static, str>,
+}
+
+impl Answer {
+    /// An answer of this code; `subject` and `detail` are the second and third number of its enhanced status, the
+    /// first follows from the code.
+    pub fn new(code: u16, (subject, detail): (u16, u16), text: impl Into<Cow<'static, str>>) -> Self {
+        let class = u8::try_from(code / 100).unwrap_or(5);
+        Self { code, status: Some(Status::new(class, subject, detail)), text: text.into() }
+    }
+
+    /// An answer that never has an enhanced status: greetings, EHLO's, and those that ask for more (RFC 2034 §4).
+    pub(super) fn bare(code: u16, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, status: None, text: text.into() }
+    }
+
+    /// The user name or the password is wrong; which of the two is nobody's business.
+    pub fn bad_credentials() -> Self {
+        Self::new(535, (7, 8), "user name or password is wrong")
+    }
+
+    /// Appends the answer as it goes on the wire.
+    pub(super) fn write(&self, extended: bool, out: &mut Vec<u8>) {
+        let mut lines = self.text.lines().peekable();
+        loop {
+            let line = lines.next().unwrap_or_default();
+            let hyphen = if lines.peek().is_some() { '-' } else { ' ' };
+            out.extend_from_slice(format!("{}{hyphen}", self.code).as_bytes());
+            if let Some(status) = self.status.filter(|_| extended) {
+                out.extend_from_slice(format!("{status} ").as_bytes());
+            }
+            out.extend(line.bytes().map(|octet| if octet.is_ascii_control() { b'?' } else { octet }));
+            out.extend_from_slice(b"\r\n");
+            if lines.peek().is_none() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(answer: &Answer, extended: bool) -> String {
+        let mut out = Vec::new();
+        answer.write(extended, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn enhanced_codes_are_for_those_who_said_ehlo() {
+        let answer = Answer::new(250, (0, 0), "Ok: queued as 1");
+        assert_eq!(written(&answer, true), "250 2.0.0 Ok: queued as 1\r\n");
+        assert_eq!(written(&answer, false), "250 Ok: queued as 1\r\n");
+        assert_eq!(written(&Answer::bare(354, "go on"), true), "354 go on\r\n");
+        assert_eq!(written(&Answer::new(550, (1, 1), ""), true), "550 5.1.1 \r\n");
+    }
+
+    #[test]
+    fn no_text_makes_a_second_answer() {
+        let answer = Answer::new(550, (1, 1), "a\rb\n250 ok\0");
+        assert_eq!(written(&answer, true), "550-5.1.1 a?b\r\n550 5.1.1 250 ok?\r\n");
+    }
+}
