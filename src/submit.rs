@@ -117,11 +117,7 @@ pub enum End {
 }
 
 /// Settles who sends what to whom through which account, and completes the header.
-pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, mut message: Message) -> Result<Letter, Why> {
-    let hops = message.hops();
-    if hops > MAX_HOPS {
-        return Err(Why::Loop(hops));
-    }
+pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, message: Message) -> Result<Letter, Why> {
     let domain = settings.domain.as_deref().unwrap_or(&here.domain);
     let mut named = wishes.recipients;
     if wishes.recipients_from_header {
@@ -131,35 +127,64 @@ pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, mut message: Me
         |address: &Address| address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad));
     let recipients = named.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
     let given = wishes.sender.map(|sender| sender.as_ref().map(mailbox).transpose()).transpose()?;
-    let me = Mailbox::new(&here.login, domain).map_err(|bad| Why::BadMailbox(here.login.clone(), bad))?;
-
     let first = recipients.first().ok_or(Why::NoRecipients)?;
-    let by_path = given.clone().unwrap_or_else(|| Some(me.clone()));
-    let account = choose::account(settings, wishes.account.as_deref(), by_path.as_ref(), first)
+    let me = me(settings, here)?;
+    let by_path = given.as_ref().map_or(Some(&me), Option::as_ref);
+    let account = choose::account(settings, wishes.account.as_deref(), by_path, first)
         .map_err(|error| Why::NoAccount(error.to_string()))?;
     let own = own_address(account, domain)?.unwrap_or(me);
-    let reverse_path = ReversePath(given.unwrap_or_else(|| Some(own.clone())));
-
-    let author = reverse_path.0.clone().unwrap_or(own);
-    let full_name = wishes.full_name.or_else(|| account.from_name.clone()).unwrap_or_else(|| here.full_name.clone());
-    let message_id = format!("{}@{}", here.unique, author.with_ascii_domain().as_ref().unwrap_or(&author).domain());
-    complete(
-        message.fields_mut(),
-        &Completion {
-            date: &here.date,
-            message_id: &message_id,
-            author: &author,
-            full_name: &full_name,
-            domain,
-            how: if wishes.gateway { How::Gateway } else { How::Full },
-        },
-    );
+    let reverse_path = ReversePath(given.unwrap_or(Some(own)));
 
     let recipient = |mailbox| Recipient { mailbox, notify: wishes.notify, orcpt: None };
     let envelope = Envelope::new(reverse_path, recipients.into_iter().map(recipient).collect());
     let mut envelope = envelope.ok_or(Why::NoRecipients)?;
     (envelope.ret, envelope.envid) = (wishes.ret, wishes.envid);
-    Ok(Letter { envelope, message: message.with_short_lines(), account: wishes.account })
+    let how = if wishes.gateway { How::Gateway } else { How::Full };
+    let message = dressed(message, &envelope, account, wishes.full_name, how, settings, here)?;
+    Ok(Letter { envelope, message, account: wishes.account })
+}
+
+/// Makes a letter of one whose envelope is settled already, as a client's that speaks SMTP.
+pub fn adopt(envelope: Envelope, settings: &Settings, here: &Here, message: Message) -> Result<Letter, Why> {
+    let first = &envelope.recipients()[0].mailbox;
+    let account = choose::account(settings, None, envelope.reverse_path().0.as_ref(), first)
+        .map_err(|error| Why::NoAccount(error.to_string()))?;
+    let message = dressed(message, &envelope, account, None, How::Full, settings, here)?;
+    Ok(Letter { envelope, message, account: None })
+}
+
+/// The caller's own address on this machine.
+fn me(settings: &Settings, here: &Here) -> Result<Mailbox, Why> {
+    let domain = settings.domain.as_deref().unwrap_or(&here.domain);
+    Mailbox::new(&here.login, domain).map_err(|bad| Why::BadMailbox(here.login.clone(), bad))
+}
+
+/// The message with its header completed and its lines short enough for any relay.
+fn dressed(
+    mut message: Message,
+    envelope: &Envelope,
+    account: &Account,
+    full_name: Option<String>,
+    how: How,
+    settings: &Settings,
+    here: &Here,
+) -> Result<Message, Why> {
+    let hops = message.hops();
+    if hops > MAX_HOPS {
+        return Err(Why::Loop(hops));
+    }
+    let domain = settings.domain.as_deref().unwrap_or(&here.domain);
+    let author = match &envelope.reverse_path().0 {
+        Some(sender) => sender.clone(),
+        None => own_address(account, domain)?.map_or_else(|| me(settings, here), Ok)?,
+    };
+    let full_name = full_name.or_else(|| account.from_name.clone()).unwrap_or_else(|| here.full_name.clone());
+    let message_id = format!("{}@{}", here.unique, author.with_ascii_domain().as_ref().unwrap_or(&author).domain());
+    complete(
+        message.fields_mut(),
+        &Completion { date: &here.date, message_id: &message_id, author: &author, full_name: &full_name, domain, how },
+    );
+    Ok(message.with_short_lines())
 }
 
 /// The account's own address.
@@ -200,16 +225,9 @@ pub fn hand_over(letter: &Letter, when: When, carrier: &mut Carrier<'_, '_>, kee
         (When::Now(deadline), None) => without_queue(letter, deadline, carrier),
         // Without a queue there is no later.
         (When::Background | When::Later, None) => without_queue(letter, Instant::now() + ATTEMPT, carrier),
-        (When::Background | When::Later, Some(keep)) => {
-            let accepted = Queue::open(keep.dir).and_then(|queue| {
-                let id = keep.accept(&queue, letter, None)?;
-                if when == When::Background {
-                    (keep.wake)(&queue);
-                }
-                Ok(id)
-            });
-            accepted.map_or_else(|error| End::Refused(Why::Queue(error)), |id| End::Owned { id, attempted: Vec::new() })
-        }
+        (When::Background | When::Later, Some(keep)) => keep
+            .queue(letter, when == When::Background)
+            .map_or_else(|error| End::Refused(Why::Queue(error)), |id| End::Owned { id, attempted: Vec::new() }),
     }
 }
 
@@ -278,6 +296,16 @@ pub fn bounce(letter: &Letter, attempted: &[Attempted], keep: &Keep<'_>) -> Resu
 }
 
 impl Keep<'_> {
+    /// Takes a letter into the queue without an attempt; with `at_once`, somebody is sent to deliver it.
+    pub fn queue(&self, letter: &Letter, at_once: bool) -> Result<Id, queue::Error> {
+        let queue = Queue::open(self.dir)?;
+        let id = self.accept(&queue, letter, None)?;
+        if at_once {
+            (self.wake)(&queue);
+        }
+        Ok(id)
+    }
+
     /// Takes a letter into the queue, with the attempt that was made.
     fn accept(&self, queue: &Queue, letter: &Letter, tried: Option<&[Tried<'_>]>) -> Result<Id, queue::Error> {
         let submission = Submission {

@@ -3,6 +3,7 @@
 //! 0 means that somebody owns the letter, anything else that nobody does and sending again is safe.
 //! There is no wildcard arm over our own types: a new reason makes the compiler ask which number it deserves.
 
+use crate::deliver::Attempted;
 use crate::message::Unreadable;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Stage};
 use crate::queue;
@@ -35,7 +36,7 @@ use sysexits::{
 pub fn status(end: &End) -> u8 {
     match end {
         End::Relayed(_) | End::Owned { .. } => 0,
-        End::Partly(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
+        End::Partly(attempted) => outcomes(attempted),
         End::Refused(why) => refusal(why),
     }
 }
@@ -48,7 +49,7 @@ fn refusal(why: &Why) -> u8 {
         Why::Message(unreadable) => message(unreadable),
         Why::NoAccount(_) => CONFIG,
         Why::Queue(error) => queue(error),
-        Why::Outcomes(attempted) => outcomes(attempted.iter().map(|one| &one.outcome)),
+        Why::Outcomes(attempted) => outcomes(attempted),
     }
 }
 
@@ -84,13 +85,14 @@ fn message(unreadable: &Unreadable) -> u8 {
 
 /// The status for recipients of whom none is left to hope for: the reason of the first that was put off (it may
 /// succeed later), else that of the first refusal that is not only about its own recipient.
-fn outcomes<'a>(outcomes: impl Iterator<Item = &'a Outcome> + Clone) -> u8 {
+fn outcomes(attempted: &[Attempted]) -> u8 {
+    let outcomes = || attempted.iter().map(|one| &one.outcome);
     let of = |outcome: &Outcome| match outcome {
         Outcome::Relayed(_) => None,
         Outcome::Deferred { fault, blame, .. } | Outcome::Failed { fault, blame, .. } => Some(one(fault, *blame)),
     };
-    let deferred = outcomes.clone().filter(|outcome| !outcome.is_final()).find_map(of);
-    let failed = || outcomes.clone().filter_map(&of).find(|status| *status != NOUSER);
+    let deferred = outcomes().filter(|outcome| !outcome.is_final()).find_map(of);
+    let failed = || outcomes().filter_map(&of).find(|status| *status != NOUSER);
     deferred.or_else(failed).unwrap_or(NOUSER)
 }
 

@@ -45,7 +45,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Command::Nothing | Command::Aliases(_)) => 0,
         Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
-        Ok(Command::Serve(_)) => todo!(),
+        Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
         Ok(Command::Deliver(delivery)) => deliver(face, &delivery),
     }
 }
