@@ -4,12 +4,12 @@
 mod support;
 
 use std::fs;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use support::household::Household;
 use support::letter::complete;
 use support::peer::wait_for;
-use support::postfix::{Policy, Postfix};
+use support::postfix::{Policy, Postfix, has_read, kill};
 
 /// A Postfix and a household with an account there; `return`s from the test where Postfix is not to be had.
 macro_rules! postfix {
@@ -74,7 +74,7 @@ fn one_refused_recipient_does_not_cost_the_others() {
     for words in ["Final-Recipient: rfc822;nobody@example.org", "Status: 5.1.1", "User unknown", "Subject: three"] {
         assert!(bounce.text().replace("rfc822; ", "rfc822;").contains(words), "no {words:?} in {bounce:?}");
     }
-    assert!(!bounce.text().contains("bob@example.org>"), "{bounce:?}");
+    assert_eq!(bounce.text().matches("Final-Recipient").count(), 1, "{bounce:?}");
     household.assert_queue_is_empty();
 }
 
@@ -124,7 +124,7 @@ fn our_own_faults_keep_the_letter_and_speak_up() {
     }
 }
 
-fn path(path: &std::path::Path) -> std::borrow::Cow<'_, str> {
+fn path(path: &Path) -> std::borrow::Cow<'_, str> {
     path.to_string_lossy()
 }
 
@@ -166,7 +166,7 @@ fn twenty_megabytes_arrive_byte_for_byte() {
     let mut body = String::with_capacity(21 << 20);
     for n in 0.. {
         body += ["", ".", "..", ".QUIT", "From me to you", "=3D", "-- "][n % 7];
-        body.extend(std::iter::repeat_n(char::from(b'!' + u8::try_from(n % 90).unwrap()), (n * 31) % 990));
+        body.extend(std::iter::repeat_n(char::from(b'!' + u8::try_from(n % 90).unwrap()), (n * 31) % 980));
         if body.len() > 20 << 20 {
             break;
         }
@@ -208,7 +208,7 @@ fn a_relay_that_is_stopped_gets_its_letter_later() {
 fn a_recipient_who_is_deferred_does_not_hold_up_the_others() {
     let (postfix, household) = postfix!((
         "smtpd_recipient_restrictions",
-        "check_recipient_access inline:{carol@example.org={450 4.2.1 Carol is on the stairs}}, permit_sasl_authenticated, reject"
+        "check_recipient_access inline:{{carol@example.org = 450 4.2.1 Carol is on the stairs}}, permit_sasl_authenticated, reject"
     ));
     let letter = complete("stairs", "Dinner is ready.\n");
     household.send(&["bob@example.org", "carol@example.org"], &letter);
@@ -262,29 +262,22 @@ fn a_full_relay_is_tried_again() {
     household.assert_queue_is_empty();
 }
 
-/// A Postfix whose smtpd is killed the first time that it asks the policy service. `in_time` is what the test does
-/// before that.
-fn killed_when_asked(stage: &str, in_time: fn(&Postfix)) -> Option<(Arc<Postfix>, Household)> {
-    let asked = AtomicU32::new(0);
-    let postfix: Arc<OnceLock<Arc<Postfix>>> = Arc::default();
-    let for_policy = Arc::clone(&postfix);
-    let policy = Policy::start(move |_| {
-        if asked.fetch_add(1, Ordering::SeqCst) == 0 {
-            let postfix = for_policy.get().unwrap();
-            in_time(postfix);
-            postfix.kill("smtpd", "KILL");
+/// Makes that stage of the next session the moment in which `act` happens; the sessions after it are none of its
+/// business.
+fn once(postfix: &Postfix, stage: &str, act: fn(&Path)) {
+    let (root, asked) = (postfix.root().to_owned(), AtomicBool::new(false));
+    let policy = Policy::start(move || {
+        if !asked.swap(true, Ordering::SeqCst) {
+            act(&root);
         }
-        "DUNNO".to_owned()
     });
-    let started = Arc::new(Postfix::start(&[(stage, &policy.service)])?);
-    let household = Household::new(&started.account(""));
-    postfix.set(Arc::clone(&started)).ok().unwrap();
-    Some((started, household))
+    postfix.set(stage, &policy.service);
 }
 
 #[test]
 fn a_relay_that_dies_before_the_letter_gets_it_once_later() {
-    let Some((postfix, household)) = killed_when_asked("smtpd_data_restrictions", |_| {}) else { return };
+    let (postfix, household) = postfix!();
+    once(&postfix, "smtpd_data_restrictions", |root| kill(root, "smtpd", "KILL"));
     let letter = complete("before", "Again?\n");
     household.send(&["bob@example.org"], &letter);
     assert!(!household.mailq().contains("duplicate"), "{}", household.mailq());
@@ -294,8 +287,30 @@ fn a_relay_that_dies_before_the_letter_gets_it_once_later() {
 }
 
 #[test]
+fn a_relay_that_dies_in_the_middle_of_the_letter_gets_it_once_later() {
+    let (postfix, household) = postfix!();
+    once(&postfix, "smtpd_data_restrictions", |root| {
+        // While cleanup stands still, smtpd cannot get rid of what it receives, and the letter is stuck on the wire.
+        kill(root, "cleanup", "STOP");
+        let root = root.to_owned();
+        std::thread::spawn(move || {
+            wait_for("some of the letter", || (has_read(&root, "smtpd") > 100_000).then_some(()));
+            kill(&root, "smtpd", "KILL");
+        });
+    });
+    let letter = complete("middle", &"0123456789\n".repeat(1_000_000));
+    household.send(&["bob@example.org"], &letter);
+    kill(postfix.root(), "cleanup", "CONT");
+    assert!(!household.mailq().contains("duplicate"), "{}", household.mailq());
+    household.run_queue();
+    household.assert_queue_is_empty();
+    assert!(postfix.letter("bob@example.org").as_sent() == letter);
+}
+
+#[test]
 fn a_relay_that_dies_after_the_final_dot_leaves_a_possible_duplicate() {
-    let Some((postfix, household)) = killed_when_asked("smtpd_end_of_data_restrictions", |_| {}) else { return };
+    let (postfix, household) = postfix!();
+    once(&postfix, "smtpd_end_of_data_restrictions", |root| kill(root, "smtpd", "KILL"));
     let letter = complete("after", "Got it?\n");
     household.send(&["bob@example.org"], &letter);
     let listing = household.mailq();

@@ -12,7 +12,6 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 /// What the relay's certificate is for.
 pub const NAME: &str = "localhost";
@@ -122,11 +121,12 @@ impl Postfix {
         fs::write(root.join("etc/master.cf"), self.services()).unwrap();
     }
 
+    /// An smtpd that serves one connection only: the next one reads what `main.cf` says by then, see `set`.
     fn services(&self) -> String {
         let (port, tls_port) = (self.port, self.tls_port);
         format!(
-            "127.0.0.1:{port} inet n - n - - smtpd\n\
-             127.0.0.1:{tls_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n\
+            "127.0.0.1:{port} inet n - n - - smtpd -o max_use=1\n\
+             127.0.0.1:{tls_port} inet n - n - - smtpd -o max_use=1 -o smtpd_tls_wrappermode=yes\n\
              pickup unix n - n 60 1 pickup\n\
              cleanup unix n - n - 0 cleanup\n\
              qmgr unix n - n 300 1 qmgr\n\
@@ -169,13 +169,10 @@ impl Postfix {
         fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     }
 
-    /// Changes a setting of `main.cf` in the running Postfix.
+    /// Changes a setting of `main.cf` from the next connection on.
     pub fn set(&self, name: &str, value: &str) {
         let setting = format!("{name} = {value}");
         run(Command::new("postconf").arg("-c").arg(self.root().join("etc")).args(["-e", &setting]));
-        // A reload lets old processes answer for a while; a restart does not.
-        self.stop();
-        self.restart();
     }
 
     /// Stops it; the ports are closed when this returns.
@@ -221,20 +218,6 @@ impl Postfix {
     pub fn log(&self) -> String {
         fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
-
-    /// Kills the processes of one of its services, which the master will start anew.
-    pub fn kill(&self, service: &str, signal: &str) {
-        let master = fs::read_to_string(self.root().join("queue/pid/master.pid")).unwrap();
-        let children = run(Command::new("ps").args(["-o", "pid=,comm=", "--ppid", master.trim()]));
-        let children: Vec<_> = children
-            .lines()
-            .filter_map(|line| line.trim().split_once(' '))
-            .filter(|(_, name)| name.trim() == service)
-            .map(|(pid, _)| pid.to_owned())
-            .collect();
-        assert!(!children.is_empty(), "no {service} to send SIG{signal}");
-        run(Command::new("kill").arg(format!("-{signal}")).args(&children));
-    }
 }
 
 impl Drop for Postfix {
@@ -243,40 +226,56 @@ impl Drop for Postfix {
     }
 }
 
-/// Postfix asks a policy service what to do about a recipient, a DATA or a final dot; this one answers in the test's
-/// own words, so that the test can act at exactly that moment.
+/// Sends a signal to the processes of one service of the Postfix in that directory. The master starts new ones.
+pub fn kill(root: &Path, service: &str, signal: &str) {
+    run(Command::new("kill").arg(format!("-{signal}")).args(processes(root, service)));
+}
+
+/// How many octets the processes of that service have read, from wherever.
+pub fn has_read(root: &Path, service: &str) -> u64 {
+    let io = |pid: &String| fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+    let count = |io: String| io.lines().next()?.strip_prefix("rchar: ")?.parse::<u64>().ok();
+    processes(root, service).iter().map(|pid| count(io(pid)).unwrap()).sum()
+}
+
+fn processes(root: &Path, service: &str) -> Vec<String> {
+    let master = fs::read_to_string(root.join("queue/pid/master.pid")).unwrap();
+    let children = run(Command::new("ps").args(["-o", "pid=,comm=", "--ppid", master.trim()]));
+    let named = |line: &str| {
+        line.trim().split_once(' ').filter(|(_, name)| name.trim() == service).map(|(pid, _)| pid.to_owned())
+    };
+    let pids: Vec<_> = children.lines().filter_map(named).collect();
+    assert!(!pids.is_empty(), "Postfix runs no {service}");
+    pids
+}
+
+/// Postfix asks a policy service what to do about a recipient, a DATA or a final dot. This one never minds, but until
+/// it has said so the session stands still, and a test can act at exactly that moment.
 pub struct Policy {
     /// For `check_policy_service`.
     pub service: String,
 }
 
 impl Policy {
-    /// The closure gets the attributes of the question and returns the action, such as `DUNNO`.
-    pub fn start(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
+    /// `act` is done before each answer.
+    pub fn start(act: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let service = format!("check_policy_service inet:{}", listener.local_addr().unwrap());
-        let answer = Arc::new(answer);
         // It ends with the test's process; Postfix, which asks, ends earlier.
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (stream, answer) = (stream.unwrap(), Arc::clone(&answer));
-                std::thread::spawn(move || converse(&stream, &*answer));
-            }
-        });
+        std::thread::spawn(move || listener.incoming().for_each(|stream| converse(&stream.unwrap(), &act)));
         Self { service }
     }
 }
 
-fn converse(mut stream: &TcpStream, answer: &dyn Fn(&str) -> String) {
-    let mut question = String::new();
+fn converse(mut stream: &TcpStream, act: &dyn Fn()) {
+    // An empty line ends a question.
     for line in BufReader::new(stream).lines() {
-        let Ok(line) = line else { return };
-        if !line.is_empty() {
-            question += &line;
-            question.push('\n');
-            continue;
+        match line {
+            Ok(line) if line.is_empty() => act(),
+            Ok(_) => continue,
+            Err(_) => return,
         }
-        if write!(stream, "action={}\n\n", answer(&std::mem::take(&mut question))).is_err() {
+        if stream.write_all(b"action=DUNNO\n\n").is_err() {
             return; // the one who asked has been killed
         }
     }
