@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 /// What the relay's certificate is for.
 pub const NAME: &str = "localhost";
@@ -118,6 +119,7 @@ impl Postfix {
             writeln!(main, "{name} = {value}").unwrap();
         }
         fs::write(root.join("etc/main.cf"), main).unwrap();
+        self.age();
         fs::write(root.join("etc/master.cf"), self.services()).unwrap();
     }
 
@@ -173,6 +175,13 @@ impl Postfix {
     pub fn set(&self, name: &str, value: &str) {
         let setting = format!("{name} = {value}");
         run(Command::new("postconf").arg("-c").arg(self.root().join("etc")).args(["-e", &setting]));
+        self.age();
+    }
+
+    /// Postfix waits for seconds before it reads a `main.cf` that somebody may still be writing.
+    fn age(&self) {
+        let main = fs::File::options().write(true).open(self.root().join("etc/main.cf")).unwrap();
+        main.set_modified(SystemTime::now() - Duration::from_mins(1)).unwrap();
     }
 
     /// Stops it; the ports are closed when this returns.
