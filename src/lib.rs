@@ -15,6 +15,7 @@
 //! ```
 //! The walls between them are sentences that `tests/floors.rs` checks.
 
+pub mod aliases;
 pub mod cli;
 pub mod config;
 pub mod deliver;

@@ -20,7 +20,7 @@ use crate::config::{Account, choose};
 use crate::deliver::{Attempted, Carrier, Desk, attempted, is_unsent, log_remarks};
 use crate::envelope::Envelope;
 use crate::message::Message;
-use crate::outcome::{Outcome, Report};
+use crate::outcome::{Cause, Fault, Outcome, Report, Stage};
 use crate::queue::{Claim, Closed, Error, Id, Listed, Queue, State, Unclaimed};
 use crate::relay::{Connection, Job, Unreached};
 use crate::settle::Office;
@@ -348,7 +348,11 @@ impl<'r> Worker<'r, '_> {
     /// one, and the relay just does not want more.
     fn open(&mut self) -> Result<Connection, Option<Unreached>> {
         loop {
-            let unreached = match self.run.desk.open(self.account, Instant::now() + OPEN) {
+            // Until somebody has found out whether the relay is there, one asks and the others wait for the answer.
+            let first = lock(&self.lane.asking);
+            let first = (self.lane.connected.load(Ordering::Relaxed) == 0).then_some(first);
+            let opened = self.run.desk.open(self.account, Instant::now() + OPEN);
+            let unreached = match opened {
                 Ok(connection) => {
                     self.lane.connected.fetch_add(1, Ordering::Relaxed);
                     return Ok(connection);
@@ -357,6 +361,7 @@ impl<'r> Worker<'r, '_> {
                 Err(unreached) => unreached,
             };
             self.run.desk.give_up(unreached.clone());
+            drop(first);
             self.tried.push(&self.account.name);
             match self.run.desk.fallback(self.account, &self.tried) {
                 Some(next) => self.account = next,
@@ -397,9 +402,14 @@ impl<'r> Worker<'r, '_> {
             connection.send_all(LETTER, &mut next, &mut done);
         }
         self.barren = if settled.get() == 0 { self.barren + 1 } else { 0 };
-        if let Some(unreached) = last_fault.into_inner().filter(|_| self.barren > 1) {
+        if self.barren > 1 {
             // Connections that take no letter are no better than none.
-            self.run.desk.give_up(unreached);
+            self.run.desk.give_up(last_fault.into_inner().unwrap_or_else(|| Unreached {
+                relay: connection.relay().to_owned(),
+                account: self.account.name.clone(),
+                fault: Fault::new(Stage::Mail, Cause::Network("closed the connection before any letter".to_owned())),
+                remarks: Vec::new(),
+            }));
         }
         let mut lost = lost.into_inner();
         lost.extend(waiting);
@@ -435,6 +445,8 @@ fn unreached(report: &Report) -> Option<Unreached> {
 struct Lane {
     ids: Mutex<Ids>,
     arrived: Condvar,
+    /// Held by the worker that opens the first connection.
+    asking: Mutex<()>,
     /// Threads.
     workers: AtomicUsize,
     /// Open connections.

@@ -182,7 +182,17 @@ fn dressed(
     let message_id = format!("{}@{}", here.unique, author.with_ascii_domain().as_ref().unwrap_or(&author).domain());
     complete(
         message.fields_mut(),
-        &Completion { date: &here.date, message_id: &message_id, author: &author, full_name: &full_name, domain, how },
+        &Completion {
+            date: &here.date,
+            message_id: &message_id,
+            author: &author,
+            full_name: &full_name,
+            rename: &|_, address| {
+                let local = address.domain.is_none();
+                local.then(|| address.to_mailbox(domain).map(|mailbox| vec![mailbox]).unwrap_or_default())
+            },
+            how,
+        },
     );
     Ok(message.with_short_lines())
 }

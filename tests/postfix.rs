@@ -91,7 +91,7 @@ fn when_every_recipient_is_refused_the_caller_hears_it() {
 fn our_own_faults_keep_the_letter_and_speak_up() {
     let Some(postfix) = Postfix::start(&[]) else { return };
     let other = tempfile::tempdir().unwrap();
-    let strangers_ca = support::certificates::Authority::new().write(other.path());
+    let strangers_ca = support::authority::Authority::new().write(other.path());
     let good = postfix.account("");
     let faults = [
         ("a wrong password", good.replace("sesame", "barley"), vec!["535 5.7.8", "work"]),

@@ -1,3 +1,5 @@
 //! The administrator's and user's tool. All of it is in [`pillarbox::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    pillarbox::cli::main(pillarbox::cli::pillarbox::main)
+}

@@ -51,7 +51,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Makes the process safe to work in, whatever the caller left us: signals, umask, a deleted directory.
-fn settle_in() {
+pub(super) fn settle_in() {
     signals::block();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     if std::env::current_dir().is_err() {

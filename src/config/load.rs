@@ -1,8 +1,31 @@
 //! Which file is the configuration, and may it be trusted?
+//!
+//! The first that exists, of: `-C FILE`, `$PILLARBOX_CONFIG`, the user's `pillarbox/config.toml`, `~/.msmtprc`, the
+//! user's `msmtp/config`, `~/.mailrc` if it sets an SMTP `mta`, `/etc/pillarbox/config.toml`, `/etc/msmtprc`. The
+//! format follows the name ([`Format`]). A file that exists but cannot be read is an error, never "no configuration".
+//!
+//! Only regular files of a bounded size are read, and none is waited for: a FIFO or a device is refused. A file with
+//! a password in it must be private ([`privacy`]). What `-C` names is a stranger's choice, because web forms reach our
+//! arguments (CVE-2016-10033): see [`restrain`].
 
-use super::Settings;
+use super::problem::{Place, Problem};
+use super::{Account, LogTo, PasswordSource, Settings, check, mailrc, toml};
+use nix::fcntl::OFlag;
+use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use zeroize::Zeroizing;
+
+/// Longer than any configuration, and short enough to be read before it is looked at. In octets.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// More problems than a person mends at once.
+const MAX_PROBLEMS: usize = 40;
 
 /// Where to look.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +52,293 @@ impl fmt::Display for Broken {
     }
 }
 
+impl Broken {
+    fn one(sentence: String) -> Self {
+        Self(vec![sentence])
+    }
+
+    fn all(problems: &[Problem]) -> Self {
+        let mut lines: Vec<String> = problems.iter().take(MAX_PROBLEMS).map(Problem::to_string).collect();
+        if problems.len() > MAX_PROBLEMS {
+            lines.push(format!("and {} more problems", problems.len() - MAX_PROBLEMS));
+        }
+        Self(lines)
+    }
+}
+
 /// Finds, checks and reads the configuration; `None` where there is none.
 pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
-    let _ = sources;
-    todo!()
+    if let Some(path) = &sources.argument {
+        let trust = if is_within_reach(path, sources) { Trust::Full } else { Trust::Restrained };
+        return named(path, sources, trust).map(Some);
+    }
+    if let Some(path) = &sources.environment {
+        return named(path, sources, Trust::Full).map(Some);
+    }
+    for path in places(sources) {
+        match Opened::open(&path) {
+            Ok(opened) => {
+                if let Some(settings) = read(&path, opened, sources, Trust::Full)? {
+                    return Ok(Some(settings));
+                }
+            }
+            Err(error) if is_absent(&path, &error) => {}
+            Err(error) => return Err(unreadable(&path, &error)),
+        }
+    }
+    Ok(None)
 }
+
+/// Where a configuration can lie that nobody named, in the order in which they are looked at.
+fn places(sources: &Sources) -> Vec<PathBuf> {
+    let below = |directory: &Option<PathBuf>, path: &str| directory.as_ref().map(|directory| directory.join(path));
+    let (config, home) = (&sources.config_home, &sources.home);
+    let own = [
+        below(config, "pillarbox/config.toml"),
+        below(home, ".msmtprc"),
+        below(config, "msmtp/config"),
+        below(home, ".mailrc"),
+    ];
+    let system = ["/etc/pillarbox/config.toml", "/etc/msmtprc"].map(|path| Some(PathBuf::from(path)));
+    own.into_iter().chain(system).flatten().collect()
+}
+
+/// A file that was named must be there, and must say where mail goes.
+fn named(path: &Path, sources: &Sources, trust: Trust) -> Result<Settings, Broken> {
+    let opened = Opened::open(path).map_err(|error| unreadable(path, &error))?;
+    read(path, opened, sources, trust)?
+        .ok_or_else(|| Broken::one(format!("{} sets no mta=smtp://… and so names no relay", path.display())))
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    Toml,
+    Msmtprc,
+    Mailrc,
+}
+
+impl Format {
+    /// By the name: `*.toml`; `*msmtprc*` or `msmtp/config`; `*mailrc*`, `*mail.rc`, `*nail.rc`; else TOML.
+    fn of(path: &Path) -> Self {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            Self::Toml
+        } else if name.contains("msmtprc") || path.ends_with("msmtp/config") {
+            Self::Msmtprc
+        } else if name.contains("mailrc") || name.ends_with("mail.rc") || name.ends_with("nail.rc") {
+            Self::Mailrc
+        } else {
+            Self::Toml
+        }
+    }
+}
+
+/// Reads an opened file by its format. `None`: it says nothing about sending mail.
+fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<Option<Settings>, Broken> {
+    let home = sources.home.as_deref();
+    let (mut settings, with_secrets) = match Format::of(path) {
+        Format::Toml => {
+            let text = utf8(path, &opened.octets)?;
+            let settings = toml::read(path, text, home).map_err(|problems| Broken::all(&problems))?;
+            let has_secret = settings.accounts.iter().any(check::has_literal);
+            (settings, if has_secret { vec![(path.to_owned(), opened)] } else { Vec::new() })
+        }
+        Format::Mailrc => match read_mailrc(path, opened, home, trust)? {
+            Some(reading) => reading,
+            None => return Ok(None),
+        },
+        Format::Msmtprc => return Err(Broken::one(msmtprc(path, sources))),
+    };
+    let open: Vec<String> =
+        with_secrets.iter().filter_map(|(path, opened)| privacy(path, opened, sources.uid)).collect();
+    if !open.is_empty() {
+        return Err(Broken(open));
+    }
+    if trust == Trust::Restrained {
+        restrain(path, &mut settings)?;
+    }
+    Ok(Some(settings))
+}
+
+/// Reads a mailrc and what it sources; gives the files that hold passwords as well.
+fn read_mailrc(
+    path: &Path,
+    opened: Opened,
+    home: Option<&Path>,
+    trust: Trust,
+) -> Result<Option<(Settings, Vec<(PathBuf, Opened)>)>, Broken> {
+    let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
+    let mut files = HashMap::from([(path.to_owned(), opened)]);
+    let mut source = |other: &Path| -> Result<Zeroizing<String>, mailrc::NotSourced> {
+        if trust == Trust::Restrained {
+            return Err(mailrc::NotSourced::Refused(elsewhere("source other files")));
+        }
+        let opened = Opened::open(other).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => mailrc::NotSourced::Missing,
+            _ => mailrc::NotSourced::Refused(format!("{} cannot be read: {}", other.display(), words(&error))),
+        })?;
+        let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
+        files.insert(other.to_owned(), opened);
+        Ok(text)
+    };
+    let reading = mailrc::read(path, &text, home, &mut source).map_err(|problems| Broken::all(&problems))?;
+    Ok(reading.map(|reading| {
+        let with_secrets = reading.secret_files.into_iter().filter_map(|path| files.remove_entry(&path)).collect();
+        (reading.settings, with_secrets)
+    }))
+}
+
+/// The reader for msmtprc is to come; until then a file that would be the configuration is not passed over, since
+/// mail would go another way than its owner thinks.
+fn msmtprc(path: &Path, sources: &Sources) -> String {
+    let config = sources.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
+    let config = config.unwrap_or_else(|| PathBuf::from("/etc/pillarbox/config.toml"));
+    format!(
+        "{}: an msmtprc cannot be read in this version; write its accounts to {}, see pillarbox.toml(5), \
+         which then goes before it",
+        path.display(),
+        config.display()
+    )
+}
+
+/// How far a file's words are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Whoever wrote it is the caller or root.
+    Full,
+    /// Named by an argument, and it lies where anybody may have put it.
+    Restrained,
+}
+
+/// Whether a file that an argument names lies where only root or the caller puts files for programs to obey: below
+/// `/etc`, or in a dot-file or dot-directory of the caller's home; and whether it is theirs. Links are followed first.
+fn is_within_reach(path: &Path, sources: &Sources) -> bool {
+    let Ok(real) = path.canonicalize() else { return false };
+    let in_dot_file = || {
+        let home = sources.home.as_ref().and_then(|home| home.canonicalize().ok());
+        let below = home.as_deref().and_then(|home| real.strip_prefix(home).ok());
+        match below.and_then(|below| below.components().next()) {
+            Some(Component::Normal(first)) => first.as_bytes().starts_with(b"."),
+            _ => false,
+        }
+    };
+    let is_theirs =
+        |found: std::fs::Metadata| (found.uid() == 0 || found.uid() == sources.uid) && found.mode() & 0o002 == 0;
+    (real.starts_with("/etc") || in_dot_file()) && real.metadata().is_ok_and(is_theirs)
+}
+
+/// Holds back what a file may not do that somebody else may have written. It runs no command and reads no secret: it
+/// would send the secret to a host of its own choice. It writes no file either: as `-X` and `-oQ` are ignored, so are
+/// its log files and its queue's directory.
+fn restrain(path: &Path, settings: &mut Settings) -> Result<(), Broken> {
+    settings.queue.dir = None;
+    settings.log.retain(|to| !matches!(to, LogTo::File(_)));
+    let refused = |account: &Account| {
+        let what = match account.password.as_ref()? {
+            PasswordSource::Literal(_) => return None,
+            PasswordSource::Command(_) => "run commands",
+            PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read other files",
+        };
+        Some(format!("{}: account {:?}: {}", path.display(), account.name, elsewhere(what)))
+    };
+    let refused: Vec<String> = settings.accounts.iter().filter_map(refused).collect();
+    if refused.is_empty() { Ok(()) } else { Err(Broken(refused)) }
+}
+
+fn elsewhere(what: &str) -> String {
+    format!(
+        "a configuration that an argument names may {what} only where it is a file of yours or root's below /etc or \
+         in a dot-file or dot-directory of your home; to use this one set $PILLARBOX_CONFIG instead of -C"
+    )
+}
+
+/// A file's content, and whose it is.
+struct Opened {
+    /// May hold a password: wiped when dropped.
+    octets: Zeroizing<Vec<u8>>,
+    owner: u32,
+    mode: u32,
+}
+
+impl Opened {
+    /// Reads a regular file of bounded size. Opening does not wait for a FIFO's other end nor for a device.
+    fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file: File = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        let mut octets =
+            Zeroizing::new(Vec::with_capacity(usize::try_from(found.len().min(MAX_SIZE)).unwrap_or(0) + 1));
+        file.take(MAX_SIZE + 1).read_to_end(&mut octets)?;
+        if octets.len() as u64 > MAX_SIZE {
+            return Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+        }
+        Ok(Self { octets, owner: found.uid(), mode: found.mode() & 0o7777 })
+    }
+}
+
+/// Whether there is nothing of this name, as far as we are allowed to know. A directory of a home that is closed to
+/// us (a service with `ProtectHome=`, say) holds nothing that was meant for us. Below `/etc` it does.
+fn is_absent(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => true,
+        ErrorKind::PermissionDenied => !path.starts_with("/etc") && path.symlink_metadata().is_err(),
+        _ => false,
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Broken {
+    Broken::one(format!("{} cannot be read: {}", path.display(), words(error)))
+}
+
+/// The system's word without its number.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+/// What is wrong with the owner or the mode of a file that holds a password. It must belong to the reader or root, and
+/// neither the group nor others may do anything with it. A root-owned file that a group may read is no exception:
+/// every member of that group could read the relay's password, which is what the service is there to prevent.
+fn privacy(path: &Path, opened: &Opened, uid: u32) -> Option<String> {
+    let quoted = quote(path);
+    let chmod = (opened.mode & 0o077 != 0).then(|| format!("chmod 600 {quoted}"));
+    if opened.owner != uid && opened.owner != 0 {
+        let mend =
+            [Some(format!("chown {uid} {quoted}")), chmod].into_iter().flatten().collect::<Vec<_>>().join(" && ");
+        return Some(format!(
+            "{} has a password in it and belongs to uid {}, neither to you nor to root; mend it with: {mend}",
+            path.display(),
+            opened.owner
+        ));
+    }
+    chmod.map(|chmod| {
+        let mode = opened.mode;
+        format!(
+            "{} has a password in it and is open to others (mode {mode:04o}); mend it with: {chmod}",
+            path.display()
+        )
+    })
+}
+
+/// As a shell reads it back.
+fn quote(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+@,".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The text of a format that is UTF-8 by definition.
+fn utf8<'a>(path: &Path, octets: &'a [u8]) -> Result<&'a str, Broken> {
+    std::str::from_utf8(octets).map_err(|error| {
+        let before = std::str::from_utf8(&octets[..error.valid_up_to()]).unwrap_or_default();
+        let place = Place::of(&Rc::from(path), before, before.len());
+        Broken::one(format!("{place}: this octet is not UTF-8, which TOML is written in"))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,14 @@
 //! account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
 //! ([`PasswordSource`]) until `secret` is asked to obtain it.
 
+mod check;
 pub mod choose;
 pub mod load;
+mod mailrc;
+mod notation;
+mod problem;
+mod spelling;
+pub mod toml;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,6 +118,17 @@ pub enum Tls {
     Implicit,
     /// None.
     Off,
+}
+
+impl Tls {
+    /// The port where none is given: submission's (RFC 6409), that over TLS (RFC 8314), or SMTP's own.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::StartTls => 587,
+            Self::Implicit => 465,
+            Self::Off => 25,
+        }
+    }
 }
 
 /// Which SASL mechanism to use.

@@ -9,6 +9,7 @@
 
 use crate::envelope::{BadMailbox, Mailbox};
 use std::fmt;
+use std::ops::Range;
 
 /// One address of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +20,10 @@ pub struct Address {
     pub local: String,
     /// The domain; `None` for a local name.
     pub domain: Option<String>,
-    /// The octet behind the local part, where a domain could be put.
-    pub(super) end: usize,
+    /// The octets of local part and domain in the text.
+    pub(super) span: Range<usize>,
+    /// Whether it stands in angles.
+    pub(super) angled: bool,
 }
 
 impl Address {
@@ -136,6 +139,8 @@ type Word = (Token, Place);
 struct Place {
     /// Characters before it.
     column: usize,
+    /// Its first octet.
+    start: usize,
     /// The octet behind it.
     end: usize,
 }
@@ -237,7 +242,8 @@ impl<'a> Parser<'a> {
                 Token::End => return Err(AddressError { column: opened.column + 1, problem: Problem::Unclosed('<') }),
                 Token::Special('>') if words.is_empty() => return Err(missing(place)),
                 Token::Special('>') => {
-                    let (address, rest) = bare(&words)?;
+                    let (mut address, rest) = bare(&words)?;
+                    address.angled = true;
                     return rest.first().map_or(Ok(address), |(_, place)| Err(not_an_address(*place)));
                 }
                 // A route: everything up to its colon is of no use any more (RFC 5321 §4.1.1.3, appendix C).
@@ -275,7 +281,7 @@ impl<'a> Parser<'a> {
                 _ => break,
             }
         }
-        let column = self.column;
+        let (column, start) = (self.column, self.at);
         let token = match self.peek() {
             None => Token::End,
             Some('"') => Token::Quoted(self.enclosed('"', '"')?),
@@ -287,7 +293,7 @@ impl<'a> Parser<'a> {
             Some(c) if c.is_control() => return Err(AddressError { column: column + 1, problem: Problem::Control }),
             Some(_) => Token::Atom(self.atom()),
         };
-        Ok((token, Place { column, end: self.at }))
+        Ok((token, Place { column, start, end: self.at }))
     }
 
     fn atom(&mut self) -> String {
@@ -353,14 +359,15 @@ fn is_login(word: &str) -> bool {
 
 /// Reads one `local[@domain]` from the front of some tokens; gives it and the tokens behind it.
 fn bare(words: &[Word]) -> Result<(Address, &[Word]), AddressError> {
+    let start = words.first().map_or(0, |(_, place)| place.start);
     let (local, end, rest) = dotted(words, Literals::Refused)?;
-    let mut address = Address { display: None, local, domain: None, end };
+    let mut address = Address { display: None, local, domain: None, span: start..end, angled: false };
     let [(Token::Special('@'), at), rest @ ..] = rest else { return Ok((address, rest)) };
     if rest.is_empty() {
         return Err(missing(Place { column: at.column + 1, ..*at }));
     }
-    let (domain, _, rest) = dotted(rest, Literals::Taken)?;
-    address.domain = Some(domain);
+    let (domain, end, rest) = dotted(rest, Literals::Taken)?;
+    (address.domain, address.span.end) = (Some(domain), end);
     Ok((address, rest))
 }
 

@@ -3,13 +3,12 @@
 //! Whatever else stands in a header passes byte for byte. RFC 5322 §3.6 (which fields there must be), §3.6.6
 //! (Resent fields), RFC 5321 §4.4 (Return-Path is the last server's), RFC 6409 §8 (what a submission may mend).
 
-use super::address::parse_folded;
+use super::address::{Address, parse_folded};
 use super::encode;
 use super::fields::{Field, Fields};
 use crate::envelope::Mailbox;
 
 /// What a header is completed with.
-#[derive(Debug)]
 pub struct Completion<'a> {
     /// The date (RFC 5322 §3.3).
     pub date: &'a str,
@@ -19,8 +18,8 @@ pub struct Completion<'a> {
     pub author: &'a Mailbox,
     /// The author's name; may be empty.
     pub full_name: &'a str,
-    /// Completes addresses without a domain.
-    pub domain: &'a str,
+    /// What an address in a field is to be replaced with; `None`: nothing, it stays.
+    pub rename: &'a dyn Fn(&Field, &Address) -> Option<Vec<Mailbox>>,
     /// What is to be done.
     pub how: How,
 }
@@ -56,6 +55,11 @@ const ADDRESSES: [&str; 10] = [
 /// Fields that mean nothing when they are empty, besides those with addresses.
 const NEVER_BLANK: [&str; 4] = ["Date", "Message-ID", "Resent-Date", "Resent-Message-ID"];
 
+/// The fields that say whom a letter is from, and whom it is for.
+pub const SENDERS: [&str; 4] = ["From", "Sender", "Resent-From", "Resent-Sender"];
+/// See [`SENDERS`].
+pub const RECIPIENTS: [&str; 4] = ["To", "Cc", "Resent-To", "Resent-Cc"];
+
 /// Completes a header.
 pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
     let named = |field: &Field, names: &[&str]| names.iter().any(|name| field.is(name));
@@ -65,7 +69,7 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
     if with.how == How::Gateway {
         return;
     }
-    fields.rewrite(|field| named(field, &ADDRESSES).then(|| qualified(field, with.domain)).flatten());
+    fields.rewrite(|field| named(field, &ADDRESSES).then(|| renamed(field, with)).flatten());
     let resent = newest_resent_block(fields);
     let own: [(&str, String); 3] =
         [("From", author(with)), ("Date", with.date.to_owned()), ("Message-ID", format!("<{}>", with.message_id))];
@@ -113,25 +117,25 @@ pub(super) fn newest_resent_block(fields: &Fields) -> Vec<usize> {
     block.into_iter().map(|(i, _)| i).collect()
 }
 
-/// The field with a domain behind every local name; `None` where nothing is to be done, or it cannot be read.
-fn qualified(field: &Field, domain: &str) -> Option<Field> {
+/// The field with the addresses in it replaced; `None` where nothing is to be done, or it cannot be read.
+fn renamed(field: &Field, with: &Completion<'_>) -> Option<Field> {
     let value = std::str::from_utf8(field.value()).ok()?;
-    let local: Vec<usize> =
-        parse_folded(value).ok()?.into_iter().filter(|one| one.domain.is_none()).map(|one| one.end).collect();
-    if local.is_empty() {
-        return None;
-    }
     let mut raw = field.raw()[..field.raw().len() - field.value().len() - 2].to_vec();
-    let mut start = 0;
-    for end in local {
-        raw.extend_from_slice(&value.as_bytes()[start..end]);
-        raw.push(b'@');
-        raw.extend_from_slice(domain.as_bytes());
-        start = end;
+    let (mut start, mut changed) = (0, false);
+    for address in parse_folded(value).ok()? {
+        let names = (with.rename)(field, &address).unwrap_or_default();
+        // In angles, behind a name, there is room for one address only.
+        if names.is_empty() || (address.angled && names.len() > 1) {
+            continue;
+        }
+        let names: Vec<String> = names.iter().map(Mailbox::to_string).collect();
+        raw.extend_from_slice(&value.as_bytes()[start..address.span.start]);
+        raw.extend_from_slice(names.join(", ").as_bytes());
+        (start, changed) = (address.span.end, true);
     }
     raw.extend_from_slice(&value.as_bytes()[start..]);
     raw.extend_from_slice(b"\r\n");
-    Field::new(raw)
+    changed.then(|| Field::new(raw)).flatten()
 }
 
 #[cfg(test)]
@@ -148,7 +152,10 @@ mod tests {
                 message_id: "ID@box",
                 author: &author,
                 full_name: name,
-                domain: "box.example",
+                rename: &|_, address| {
+                    let local = address.domain.is_none();
+                    local.then(|| vec![address.to_mailbox("box.example").unwrap()])
+                },
                 how,
             },
         );

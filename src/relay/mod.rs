@@ -2,7 +2,7 @@
 //!
 //! The account's hosts are tried in order until one opens a session; what became of the others is a remark.
 //! The password is asked for before a host is connected to, so that a slow helper keeps no server waiting. A
-//! connection can carry several letters. This floor reports; it does not decide to retry, and it never fails
+//! connection can carry many letters, several of them at once. This floor reports; it does not decide to retry, and it never fails
 //! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
 
 pub mod verdict;
@@ -12,14 +12,16 @@ use crate::envelope::Envelope;
 use crate::outcome::{Cause, Fault, Report, Stage};
 use crate::secret::Secret;
 use crate::smtp::auth::Credentials;
+use crate::smtp::capabilities::Capabilities;
 use crate::smtp::connect::connect;
+use crate::smtp::flight::{Cargo, Results};
 use crate::smtp::interrupt::Interrupt;
-use crate::smtp::plan::{Letter, Plan};
+use crate::smtp::plan::{Letter, Plan, Unfit};
 use crate::smtp::session::{Security, Session, Terms, client_id};
 use crate::smtp::tls::Trust;
 use crate::smtp::{Limits, Transcript};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The way out that a letter takes, and for how long.
 #[derive(Clone)]
@@ -49,14 +51,6 @@ pub fn attempt(way: &Way<'_>, envelope: &Envelope, letter: &dyn Letter) -> Repor
         }
         Err(unreached) => unreached.report(envelope),
     }
-}
-
-/// A letter on its way and whom it is for.
-pub trait Job {
-    /// Who sends it, and to whom.
-    fn envelope(&self) -> &Envelope;
-    /// Its octets.
-    fn letter(&self) -> &dyn Letter;
 }
 
 /// An open session with one of an account's hosts.
@@ -119,50 +113,65 @@ impl Connection {
         Err(Unreached { relay, account, fault: last, remarks })
     }
 
-    /// Sends one letter.
+    /// Sends one letter, for as long as [`Connection::extend`] has given.
     pub fn send(&mut self, envelope: &Envelope, letter: &dyn Letter) -> Report {
-        let mut report = Report {
-            relay: self.relay.clone(),
-            account: self.account.clone(),
-            outcomes: Vec::with_capacity(envelope.recipients().len()),
-            remarks: std::mem::take(&mut self.remarks),
-            relay_down: false,
-        };
-        let plan = match Plan::new(self.session.capabilities(), envelope, letter) {
-            Ok(plan) => plan,
-            Err(unfit) => {
-                report.outcomes.extend(envelope.recipients().iter().map(|_| verdict::of_unfit(&unfit)));
-                return report;
+        struct One<'a>(&'a Envelope, &'a dyn Letter);
+        impl Job for One<'_> {
+            fn envelope(&self) -> &Envelope {
+                self.0
             }
-        };
-        report.remarks.extend(plan.remarks.iter().cloned());
-        let mut answers = self.session.transact(&plan, letter).into_iter();
-        for recipient in &plan.recipients {
-            let answer = match recipient {
-                Ok(_) => answers.next().unwrap_or_else(|| Err(unanswered())),
-                Err(unfit) => {
-                    report.outcomes.push(verdict::of_unfit(unfit));
-                    continue;
-                }
-            };
-            report.relay_down |= answer.as_ref().is_err_and(verdict::is_down);
-            report.outcomes.push(verdict::of(answer));
+            fn letter(&self) -> &dyn Letter {
+                self.1
+            }
         }
-        report
+        let limit = self.session.time_left();
+        let (mut job, mut report) = (Some(One(envelope, letter)), None);
+        let sent = self.ship(limit, &mut || job.take(), &mut |_, told| report = Some(told));
+        report.unwrap_or_else(|| {
+            let fault = sent.err().unwrap_or_else(unanswered);
+            let outcomes = envelope.recipients().iter().map(|_| verdict::of(Err(fault.clone()))).collect();
+            Report { outcomes, relay_down: verdict::is_down(&fault), ..self.blank() }
+        })
     }
 
-    /// Sends letters, one after the other.
+    /// Sends letters over this connection, as many in flight as the server allows. `next` is asked for a letter
+    /// whenever there is room for one and must not block long; `done` gets each letter back with its report, in the
+    /// order of `next`, as soon as it is known. Returns when `next` has given `None` and everything is answered, or the
+    /// connection is unusable; every letter that `next` gave is reported. `limit` is how long each letter may take (the
+    /// answer to its final dot is waited for beyond it).
     pub fn send_all<J: Job>(
         &mut self,
-        limit: std::time::Duration,
+        limit: Duration,
         next: &mut dyn FnMut() -> Option<J>,
         done: &mut dyn FnMut(J, Report),
     ) {
-        while self.is_usable() {
-            let Some(job) = next() else { return };
-            self.extend(Instant::now() + limit);
-            let report = self.send(job.envelope(), job.letter());
-            done(job, report);
+        // Why the connection is unusable stands in the reports of the letters that it concerns.
+        drop(self.ship(limit, next, done));
+    }
+
+    fn ship<J: Job>(
+        &mut self,
+        limit: Duration,
+        next: &mut dyn FnMut() -> Option<J>,
+        done: &mut dyn FnMut(J, Report),
+    ) -> Result<(), Fault> {
+        let mut blank = self.blank();
+        self.remarks.clear();
+        self.session.ship(limit, &mut |offered| next().map(|job| Packed::new(job, offered)), &mut |packed, results| {
+            let report = packed.report(results, blank.clone());
+            blank.remarks.clear();
+            done(packed.job, report);
+        })
+    }
+
+    /// A report in which nothing is told yet but what happened on the way here.
+    fn blank(&self) -> Report {
+        Report {
+            relay: self.relay.clone(),
+            account: self.account.clone(),
+            outcomes: Vec::new(),
+            remarks: self.remarks.clone(),
+            relay_down: false,
         }
     }
 
@@ -184,6 +193,64 @@ impl Connection {
     /// Says good-bye, whose answer is not waited for.
     pub fn close(self) {
         self.session.close();
+    }
+}
+
+/// A letter on its way and whom it is for.
+pub trait Job {
+    /// Whom it is for.
+    fn envelope(&self) -> &Envelope;
+    /// The letter.
+    fn letter(&self) -> &dyn Letter;
+}
+
+/// A job as this server wants to have it.
+struct Packed<J> {
+    job: J,
+    plan: Plan,
+    /// Why nobody can be sent it; the plan is then empty.
+    unfit: Option<Unfit>,
+}
+
+impl<J: Job> Packed<J> {
+    fn new(job: J, offered: &Capabilities) -> Self {
+        match Plan::new(offered, job.envelope(), job.letter()) {
+            Ok(plan) => Self { job, plan, unfit: None },
+            Err(unfit) => Self { job, plan: Plan::default(), unfit: Some(unfit) },
+        }
+    }
+
+    /// Completes a blank report.
+    fn report(&self, results: Results, mut report: Report) -> Report {
+        let recipients = self.job.envelope().recipients();
+        if let Some(unfit) = &self.unfit {
+            report.outcomes.extend(recipients.iter().map(|_| verdict::of_unfit(unfit)));
+            return report;
+        }
+        report.remarks.extend(self.plan.remarks.iter().cloned());
+        report.outcomes.reserve_exact(recipients.len());
+        let mut results = results.into_iter();
+        for command in &self.plan.recipients {
+            let result = match command {
+                Ok(_) => results.next().unwrap_or_else(|| Err(unanswered())),
+                Err(unfit) => {
+                    report.outcomes.push(verdict::of_unfit(unfit));
+                    continue;
+                }
+            };
+            report.relay_down |= result.as_ref().is_err_and(verdict::is_down);
+            report.outcomes.push(verdict::of(result));
+        }
+        report
+    }
+}
+
+impl<J: Job> Cargo for Packed<J> {
+    fn plan(&self) -> &Plan {
+        &self.plan
+    }
+    fn letter(&self) -> &dyn Letter {
+        self.plan.converted.as_deref().unwrap_or_else(|| self.job.letter())
     }
 }
 
@@ -247,3 +314,6 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
     let stream = connect(host, others, &limits, &way.interrupt)?;
     Session::open(stream, Terms { client, security, auth }, limits, way.transcript.clone())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,15 +3,18 @@
 //! As a client, from the bottom up: [`interrupt`] ends a wait from another thread, [`connect`] turns a host
 //! into a [`stream`] with limits on every wait, [`tls`] says whom we trust, [`reply`] reads what a stranger
 //! sends without trusting it, [`auth`] is SASL, [`session`] is the dialogue up to AUTH, [`plan`] decides what
-//! a letter needs of this server, [`transaction`] sends it and [`body`] frames it.
+//! a letter needs of this server, [`transaction`] knows how far it is, [`flight`] sends it, alone or among others,
+//! and [`body`] frames it. [`server`] is the other side of a session.
 //!
 //! Everything here reports a [`Fault`](crate::outcome::Fault): what happened and where. What it *means* is
-//! `relay::verdict`'s to say. RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (PIPELINING).
+//! `relay::verdict`'s to say. RFC 5321, RFC 3207 (STARTTLS), RFC 4954 (AUTH), RFC 2920 (PIPELINING), RFC 3030
+//! (CHUNKING).
 
 pub mod auth;
 pub mod body;
 pub mod capabilities;
 pub mod connect;
+pub mod flight;
 pub mod interrupt;
 pub mod plan;
 pub mod reply;
@@ -38,7 +41,7 @@ pub trait Transcript: Send + Sync {
 pub struct Limits {
     /// Each wait: one reply however it drips, one write, the whole TLS handshake.
     pub step: Duration,
-    /// The end of the whole attempt, but for the answer to a final dot: to leave without that would deliver twice.
+    /// The end of the whole attempt; only the answer to a final dot is waited for beyond it.
     pub total: Instant,
 }
 
@@ -46,6 +49,7 @@ impl Limits {
     /// When a wait that starts now has lasted too long.
     pub fn until(&self, stage: Stage) -> Instant {
         let step = Instant::now() + self.step.min(ceiling(stage));
+        // Whoever hangs up on that one gets his letter taken and sends it again (RFC 1047).
         if stage == Stage::Dot { step } else { self.total.min(step) }
     }
 }

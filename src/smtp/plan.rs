@@ -78,7 +78,8 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// How to send one letter to one server.
+/// How to send one letter to one server. The default is that of a letter which cannot be sent.
+#[derive(Default)]
 pub struct Plan {
     /// The MAIL command with its line end.
     pub mail: String,

@@ -67,6 +67,16 @@ impl Replies {
         self.read == self.octets.len() && self.partial.is_none()
     }
 
+    /// The octets that nobody has read as a reply yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.octets[self.read..]
+    }
+
+    /// The number of those.
+    pub fn len(&self) -> usize {
+        self.octets.len() - self.read
+    }
+
     /// The next whole reply; `None` when more octets are needed.
     pub fn take(&mut self) -> Result<Option<Reply>, BadReply> {
         loop {

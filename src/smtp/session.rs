@@ -24,12 +24,16 @@ use lettre::transport::smtp::commands::{Ehlo, Quit, Starttls};
 use lettre::transport::smtp::extension::ClientId;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The longest command line, CR LF included, that every server takes (RFC 5321 §4.5.3.1.4).
 const COMMAND_LINE: usize = 512;
+
+/// Octets of replies that are kept while we write. A server that says more meanwhile has nothing to say.
+const BACKLOG: usize = 1024 * 1024;
 
 /// Whether and how TLS is spoken.
 pub enum Security {
@@ -80,6 +84,8 @@ pub struct Session {
     /// What must not be shown: the password and its encodings.
     masked: Vec<Zeroizing<String>>,
     broken: bool,
+    /// The server offered CHUNKING and then refused BDAT.
+    pub(super) bdat_refused: bool,
 }
 
 impl Session {
@@ -100,6 +106,7 @@ impl Session {
             reset_due: false,
             masked: Vec::new(),
             broken: false,
+            bdat_refused: false,
         };
         match session.negotiate(terms) {
             Ok(()) => Ok(session),
@@ -118,6 +125,11 @@ impl Session {
     /// Gives what comes next until `total`.
     pub fn extend(&mut self, total: Instant) {
         self.limits.total = total;
+    }
+
+    /// What is left of that.
+    pub fn time_left(&self) -> Duration {
+        self.limits.total.saturating_duration_since(Instant::now())
     }
 
     /// Whether another letter can be sent in it.
@@ -275,9 +287,21 @@ impl Session {
     }
 
     /// Writes octets as they are.
+    ///
+    /// What the server says meanwhile is kept; in the middle of a letter's content it should say nothing, and what it
+    /// says ends the writing.
     pub(super) fn write(&mut self, octets: &[u8], stage: Stage) -> Result<(), Fault> {
         let until = self.limits.until(stage);
-        self.stream.write_all(octets, until).map_err(|error| self.failure(stage, &error))
+        let replies = &mut self.replies;
+        let mut heard = |octets: &[u8]| {
+            replies.push(octets);
+            if stage == Stage::Content || replies.len() > BACKLOG {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        self.stream.write_all(octets, until, &mut heard).map_err(|error| self.failure(stage, &error))
     }
 
     /// Waits for the next reply, however slowly it comes, but no longer than the limits allow.
@@ -293,15 +317,19 @@ impl Session {
         }
     }
 
-    /// A reply that has come although nothing was asked, without a wait for one.
+    /// A reply that has come already, without a wait for one.
     pub(super) fn early_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
+        if let Some(reply) = self.next_reply(stage)? {
+            return Ok(Some(reply));
+        }
         let mut octets = [0; 4096];
         let read = self.stream.read_early(&mut octets).map_err(|error| self.failure(stage, &error))?;
         self.replies.push(&octets[..read]);
         self.next_reply(stage)
     }
 
-    fn next_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
+    /// The next reply among the octets that have been read.
+    pub(super) fn next_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
         let reply = self.replies.take().map_err(|why| self.breach(stage, &why.to_string()))?;
         let Some(mut reply) = reply else { return Ok(None) };
         for line in &mut reply.lines {
@@ -311,9 +339,11 @@ impl Session {
                 }
             }
         }
-        for (i, line) in reply.lines.iter().enumerate() {
-            let hyphen = if i + 1 < reply.lines.len() { '-' } else { ' ' };
-            self.note(&format!("< {}{hyphen}{line}", reply.code));
+        if self.transcript.is_some() {
+            for (i, line) in reply.lines.iter().enumerate() {
+                let hyphen = if i + 1 < reply.lines.len() { '-' } else { ' ' };
+                self.note(&format!("< {}{hyphen}{line}", reply.code));
+            }
         }
         // 421: the server closes the channel, whatever it was asked (RFC 5321 §3.8).
         self.broken |= reply.code == 421;
@@ -326,6 +356,11 @@ impl Session {
             return Ok(());
         }
         Err(self.breach(stage, "sent more than it was asked for"))
+    }
+
+    /// What the server has said beyond the last whole reply that was taken.
+    pub(super) fn left_over(&self) -> &[u8] {
+        self.replies.rest()
     }
 
     /// The server broke the protocol: nothing it says from here on can be trusted to mean anything.
@@ -351,6 +386,11 @@ impl Session {
         )
     }
 
+    /// Whether somebody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.transcript.is_some()
+    }
+
     /// Shows a line to whoever watches.
     pub(super) fn note(&self, line: &str) {
         if let Some(transcript) = &self.transcript {
@@ -370,6 +410,18 @@ impl Session {
 
 fn encode(octets: &[u8]) -> Zeroizing<String> {
     Zeroizing::new(BASE64_STANDARD.encode(octets))
+}
+
+/// The same fault as it looks from another stage of the dialogue.
+pub(super) fn seen_from(stage: Stage, fault: &Fault) -> Fault {
+    let elsewhere = |text: &str| text.replacen(&place(fault.stage), &place(stage), 1);
+    let cause = match &fault.cause {
+        Cause::Network(text) => Cause::Network(elsewhere(text)),
+        Cause::Timeout(text) => Cause::Timeout(elsewhere(text)),
+        Cause::Protocol(text) => Cause::Protocol(elsewhere(text)),
+        other => other.clone(),
+    };
+    Fault::new(stage, cause)
 }
 
 /// Where in the dialogue, for the end of a sentence.

@@ -14,6 +14,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use socket2::Socket;
 use std::io::{self, IoSlice, Read, Write};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,12 +92,48 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes everything, in as few system calls as the kernel allows.
-    pub fn write_all(&mut self, octets: &[u8], until: Instant) -> io::Result<()> {
-        let mut wire = Wire { socket: &self.socket, until: Some(until) };
-        let Some(tls) = &mut self.tls else { return wire.write_all(octets) };
-        tls.writer().write_all(octets)?;
-        flush(tls, &mut wire)
+    /// Writes everything, in as few system calls as the kernel allows. While it allows none, `heard` gets what the
+    /// server says: one that waits for us to listen before it reads on would otherwise wait for ever, and we for it.
+    /// When `heard` has heard enough, the writing ends with `ConnectionAborted`.
+    pub fn write_all(
+        &mut self,
+        mut octets: &[u8],
+        until: Instant,
+        heard: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.writer().write_all(octets)?;
+        }
+        let mut events = PollFlags::POLLOUT | PollFlags::POLLIN;
+        loop {
+            let mut wire = Wire { socket: &self.socket, until: None };
+            let written = match &mut self.tls {
+                Some(tls) if !tls.wants_write() => return Ok(()),
+                Some(tls) => tls.write_tls(&mut wire).map(drop),
+                None if octets.is_empty() => return Ok(()),
+                None => wire.write(octets).map(|written| octets = &octets[written..]),
+            };
+            match written {
+                Ok(()) => {
+                    left(until)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    wait(&self.socket, events, until)?;
+                    let mut early = [0; 4096];
+                    match self.read_early(&mut early) {
+                        Ok(0) => {}
+                        Ok(read) if heard(&early[..read]).is_break() => {
+                            return Err(io::ErrorKind::ConnectionAborted.into());
+                        }
+                        Ok(_) => {}
+                        // Whoever says no more may still listen.
+                        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => events.remove(PollFlags::POLLIN),
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Waits for octets and reads what is there; at least one.
@@ -119,7 +156,10 @@ impl Stream {
         let read = match &mut self.tls {
             None => wire.read(into),
             // One look only: a server that floods us with TLS tickets must not keep us looking.
-            Some(tls) => receive(tls, &mut wire).and_then(|()| tls.reader().read(into)),
+            Some(tls) => match tls.reader().read(into) {
+                Err(error) if nothing(&error) => receive(tls, &mut wire).and_then(|()| tls.reader().read(into)),
+                read => read,
+            },
         };
         match read {
             Err(error) if nothing(&error) => Ok(0),

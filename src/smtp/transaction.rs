@@ -1,179 +1,270 @@
-//! One letter in a session: MAIL, RCPT, DATA, the content, and an answer for each recipient.
+//! One letter's way through a session: what is said next, what is answered next, and what it comes to.
 //!
-//! With PIPELINING the whole envelope and DATA are one flight (for very many recipients, a few), so a letter
-//! costs two. One refused recipient never costs the others their mail; where all are refused after DATA has
-//! gone out with them, a lone dot answers the 354. The answer to the final dot is final when it is positive;
-//! an error before the dot leaves no letter behind, since the connection is dropped without it.
-//! RFC 5321 §3.3, RFC 2920.
+//! Pure: replies in, a result for each recipient out. A [`Transaction`] has two places in the same row of
+//! [`Step`]s, the next to say and the next to be answered; between them lies what is awaited. One refused recipient
+//! never costs the others their mail. The answer to the end of the content is final when it is positive, and counts
+//! for those whom the server has accepted, whatever else it said. RFC 5321 §3.3, RFC 3030 (BDAT).
 
-use super::body::{Piece, Stop, frame};
-use super::connect::words;
-use super::plan::{Letter, Plan};
-use super::session::Session;
+use super::plan::Plan;
 use crate::outcome::{Cause, Fault, Reply, Stage};
-use lettre::transport::smtp::commands::{Data, Rset};
-use std::io::{self, Read};
 
-/// Octets of commands in one flight. The server answers each before it reads the next, so that its answers
-/// (about as many octets) must find room in both kernels while we are still writing: this is well below it.
-const FLIGHT: usize = 16 * 1024;
-
-/// A command of the envelope.
-#[derive(Clone, Copy)]
-enum Step {
+/// What is said of a letter, and answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// RSET, where an earlier transaction may still be open.
     Reset,
+    /// MAIL.
     Mail,
-    /// With its place among the recipients that have a command.
+    /// RCPT, with its place among the plan's recipients.
     Rcpt(usize),
+    /// DATA.
     Data,
+    /// The content up to its end: the final dot, or the last octet behind `BDAT … LAST`.
+    End,
+    /// Nothing more.
+    Over,
 }
 
 impl Step {
-    fn stage(self) -> Stage {
+    /// Where a refusal of this step happened.
+    pub fn stage(self) -> Stage {
         match self {
             Self::Reset | Self::Mail => Stage::Mail,
             Self::Rcpt(_) => Stage::Rcpt,
             Self::Data => Stage::Data,
+            Self::End | Self::Over => Stage::Dot,
         }
     }
 }
 
-/// What the server has said about the envelope so far.
-struct Answers {
-    /// For each RCPT: nothing against it, or its refusal.
-    recipients: Vec<Result<(), Fault>>,
-    accepted: usize,
+/// How the content goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// DATA, and the content once the 354 is there.
+    Data,
+    /// `BDAT … LAST` and the content in the same flight as the envelope.
+    Chunk,
+}
+
+/// What a reply was to its transaction.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// An answer, good or bad.
+    Answer,
+    /// The server does not know BDAT after all: the letter is as unsent as before.
+    NoBdat,
+    /// RSET was refused, so that nobody knows what the next commands would add to.
+    NoReset,
+}
+
+/// What the letter wants to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Say the command that is next.
+    Command,
+    /// Send the content.
+    Content,
+    /// Send a lone dot: the server has answered DATA with 354 although nobody shall get the letter.
+    LoneDot,
+    /// Stop: what is to come would be in vain.
+    Stop,
+    /// Wait for answers.
+    Wait,
+    /// Nothing.
+    Over,
+}
+
+/// One letter in a session.
+#[derive(Debug)]
+pub struct Transaction {
+    /// How its content goes.
+    pub manner: Manner,
+    /// What is to be said next.
+    pub saying: Step,
+    /// What is answered next.
+    pub hearing: Step,
+    /// The last octet of the content is out: from here on the relay may have the letter.
+    pub sent: bool,
+    /// RSET must be answered before anything else is said.
+    wary: bool,
     mail: Option<Fault>,
+    /// For each of the plan's recipients: nothing yet, accepted, or its refusal.
+    recipients: Vec<Option<Result<(), Fault>>>,
+    accepted: usize,
     data: Option<Result<(), Fault>>,
+    end: Option<Result<Reply, Fault>>,
 }
 
-impl Session {
-    /// Sends a letter to the recipients that `plan` has commands for. One result for each of those, in order:
-    /// the relay's answer to the final dot, or what went wrong for this recipient.
-    pub fn transact(&mut self, plan: &Plan, letter: &dyn Letter) -> Vec<Result<Reply, Fault>> {
-        let commands: Vec<&str> = plan.recipients.iter().filter_map(|command| command.as_deref().ok()).collect();
-        let mut answers = Answers { recipients: vec![Ok(()); commands.len()], accepted: 0, mail: None, data: None };
-        let letter = plan.converted.as_deref().unwrap_or(letter);
-        let end = letter.reader().map_err(|error| unreadable(&error)).and_then(|mut reader| {
-            self.envelope(&plan.mail, &commands, &mut answers)?;
-            self.letter(&mut answers, letter.size(), &mut *reader)
-        });
-        answers.recipients.into_iter().map(|recipient| recipient.and_then(|()| end.clone())).collect()
+impl Transaction {
+    /// The transaction of a letter that goes to the recipients of a plan.
+    pub fn new(manner: Manner, plan: &Plan) -> Self {
+        let first = if plan.recipients.iter().any(Result::is_ok) { Step::Mail } else { Step::Over };
+        Self {
+            manner,
+            saying: first,
+            hearing: first,
+            sent: false,
+            wary: false,
+            mail: None,
+            recipients: vec![None; plan.recipients.len()],
+            accepted: 0,
+            data: None,
+            end: None,
+        }
     }
 
-    fn envelope(&mut self, mail: &str, recipients: &[&str], answers: &mut Answers) -> Result<(), Fault> {
-        let (rset, data) = (Rset.to_string(), Data.to_string());
-        let command = |step| match step {
-            Step::Reset => rset.as_str(),
-            Step::Mail => mail,
-            Step::Rcpt(i) => recipients[i],
-            Step::Data => data.as_str(),
-        };
-        let reset = self.reset_due.then_some(Step::Reset);
-        let rcpts = (0..recipients.len()).map(Step::Rcpt);
-        let mut steps = reset.into_iter().chain([Step::Mail]).chain(rcpts).chain([Step::Data]).peekable();
-        let flight_limit = if self.capabilities.offers("PIPELINING") { FLIGHT } else { 0 };
-        while let Some(first) = steps.next() {
-            if answers.mail.is_some() || (matches!(first, Step::Data) && answers.accepted == 0) {
-                break;
-            }
-            self.command(command(first));
-            let mut flight = vec![first];
-            while let Some(next) = steps.next_if(|&next| self.group.len() + command(next).len() <= flight_limit) {
-                self.command(command(next));
-                flight.push(next);
-            }
-            self.send(first.stage())?;
-            for step in flight {
-                let reply = self.reply(step.stage())?;
-                self.hear(step, reply, answers)?;
-            }
-        }
-        Ok(())
+    /// That of a letter whose BDAT was refused.
+    pub fn once_more(plan: &Plan) -> Self {
+        Self { wary: true, ..Self::new(Manner::Data, plan) }
     }
 
-    /// Takes the answer to one step. An error ends the transaction for everybody not yet refused.
-    fn hear(&mut self, step: Step, reply: Reply, answers: &mut Answers) -> Result<(), Fault> {
-        let fits = |code| if matches!(step, Step::Data) { code == 354 } else { code / 100 == 2 };
-        let answer = self.judge(reply, step.stage(), fits).map(drop);
-        if !self.is_usable() {
-            // Out of turn, or a 421: that is then the answer to everything that was still to come.
-            return answer;
+    /// Begins with RSET. Only before anything is said.
+    pub fn reset_first(&mut self) {
+        (self.saying, self.hearing) = (Step::Reset, Step::Reset);
+    }
+
+    /// Whether an answer is awaited.
+    pub fn is_awaiting(&self) -> bool {
+        self.hearing != self.saying
+    }
+
+    /// Whether everything is said and answered.
+    pub fn is_over(&self) -> bool {
+        self.saying == Step::Over && !self.is_awaiting()
+    }
+
+    /// What comes next.
+    pub fn turn(&self) -> Turn {
+        let all_heard = !self.is_awaiting();
+        let decided = matches!(self.saying, Step::Data | Step::End) && all_heard && self.accepted == 0;
+        let in_vain = self.mail.is_some() || self.end.is_some() || decided;
+        match self.saying {
+            Step::Over => Turn::Over,
+            _ if !all_heard && (in_vain || (self.wary && self.hearing == Step::Reset)) => Turn::Wait,
+            Step::End if self.manner == Manner::Data => match &self.data {
+                _ if !all_heard => Turn::Wait,
+                Some(Ok(())) if in_vain => Turn::LoneDot,
+                Some(Ok(())) => Turn::Content,
+                _ => Turn::Stop,
+            },
+            _ if in_vain => Turn::Stop,
+            Step::End => Turn::Content,
+            Step::Reset | Step::Mail | Step::Rcpt(_) | Step::Data => Turn::Command,
         }
+    }
+
+    /// Where a fault would strike it.
+    pub fn stage(&self) -> Stage {
+        match self.hearing {
+            _ if self.sent => Stage::Dot,
+            Step::End => Stage::Content,
+            // Sent once and refused, to be sent again.
+            Step::Over => Stage::Mail,
+            step => step.stage(),
+        }
+    }
+
+    /// Whether the server has no transaction open for it, as far as the answers say.
+    pub fn leaves_nothing_open(&self) -> bool {
+        self.mail.is_some() || matches!(self.end, Some(Ok(_)))
+    }
+
+    /// Goes on behind what has just been said.
+    pub fn say(&mut self, plan: &Plan) {
+        self.sent = self.saying == Step::End;
+        self.saying = self.after(self.saying, plan);
+    }
+
+    /// Says nothing more. Only while nothing is awaited.
+    pub fn stop(&mut self) {
+        (self.saying, self.hearing) = (Step::Over, Step::Over);
+        if let Some(Err(fault)) = self.data.take() {
+            self.end.get_or_insert(Err(fault));
+        }
+    }
+
+    /// Says nothing more for a reason of our own; what is awaited is still taken.
+    pub fn give_up(&mut self, fault: Fault) {
+        self.end = Some(Err(fault));
+    }
+
+    /// Ends it with a fault for everybody whose fate is open.
+    pub fn fail(&mut self, fault: Fault) {
+        self.give_up(fault);
+        self.stop();
+    }
+
+    /// Takes back the answer to the content: it was meant for something else.
+    pub fn reopen(&mut self) {
+        self.end = None;
+        self.hearing = Step::End;
+    }
+
+    /// Takes the judged answer to the step that is answered next.
+    pub fn hear(&mut self, answer: Result<Reply, Fault>, plan: &Plan) -> Heard {
+        let step = self.hearing;
+        self.hearing = self.after(step, plan);
         match (step, answer) {
-            (Step::Reset, Ok(())) => self.reset_due = false,
-            (Step::Reset, Err(_)) => return Err(self.breach(Stage::Mail, "refused RSET before MAIL")),
-            (Step::Mail, Ok(())) => self.reset_due = true,
-            (Step::Mail, Err(fault)) => answers.mail = Some(fault),
-            (Step::Rcpt(_), Ok(())) => answers.accepted += 1,
-            (Step::Rcpt(i), refused @ Err(_)) if answers.mail.is_none() => answers.recipients[i] = refused,
-            // Only the echo of a refused MAIL.
-            (Step::Rcpt(_), Err(_)) => {}
-            (Step::Data, answer) => answers.data = Some(answer),
+            (Step::Reset, Err(_)) => return Heard::NoReset,
+            (Step::Mail, Err(fault)) => self.mail = Some(fault),
+            (Step::Rcpt(i), Ok(_)) => {
+                self.accepted += 1;
+                self.recipients[i] = Some(Ok(()));
+            }
+            (Step::Rcpt(i), Err(fault)) if self.mail.is_none() => self.recipients[i] = Some(Err(fault)),
+            (Step::Data, answer) => self.data = Some(answer.map(drop)),
+            (Step::End, Err(fault)) if self.was_for_bdat(&fault) => {
+                self.sent = false;
+                return Heard::NoBdat;
+            }
+            (Step::End, answer) => self.end = Some(answer),
+            // What was expected; or only the echo of a refused MAIL.
+            (Step::Reset | Step::Mail, Ok(_)) | (Step::Rcpt(_), Err(_)) | (Step::Over, _) => {}
         }
-        Ok(())
+        Heard::Answer
     }
 
-    /// What follows the envelope: the letter, a lone dot, or nothing.
-    fn letter(&mut self, answers: &mut Answers, size: u64, content: &mut dyn Read) -> Result<Reply, Fault> {
-        let wanted = answers.mail.is_none() && answers.accepted > 0;
-        match (answers.mail.take(), answers.data.take()) {
-            (None, Some(Ok(()))) if wanted => self.content(size, content),
-            (None, Some(Err(fault))) if wanted => Err(fault),
-            (mail, data) => {
-                if let Some(Ok(())) = data {
-                    // The server waits for a letter that nobody shall get. What it makes of none is of no interest.
-                    if self.write(b".\r\n", Stage::Dot).is_ok() && self.reply(Stage::Dot).is_ok() {
-                        self.reset_due = false;
-                    }
-                }
-                // Without a fault of MAIL every recipient has one of its own, and this one reaches nobody.
-                Err(mail.unwrap_or_else(|| Fault::new(Stage::Rcpt, Cause::Protocol("took no recipient".to_owned()))))
-            }
-        }
+    /// Whether a refusal of the content was one of the command: "unknown", "not implemented", "bad sequence" from a
+    /// server that has taken MAIL and a recipient and has offered CHUNKING. There are such: a filter in front of the
+    /// server, or one that has it switched off. Where no recipient was taken, 503 is the right answer.
+    fn was_for_bdat(&self, fault: &Fault) -> bool {
+        let unknown = fault.reply().is_some_and(|reply| matches!(reply.code, 500 | 502 | 503 | 504));
+        unknown && self.manner != Manner::Data && self.mail.is_none() && self.accepted > 0
     }
 
-    fn content(&mut self, size: u64, content: &mut dyn Read) -> Result<Reply, Fault> {
-        self.note(&format!("> (the letter: {size} octets)"));
-        let sent = frame(content, size, |piece| match piece {
-            Piece::Part(octets) => self.write(octets, Stage::Content),
-            Piece::Last(octets) => {
-                self.nothing_early()?;
-                self.write(octets, Stage::Content)
-            }
-        });
-        match sent {
-            Ok(()) => self.note("> ."),
-            Err(Stop::Content(error)) => {
-                self.abandon();
-                return Err(unreadable(&error));
-            }
-            Err(Stop::Send(fault)) => return Err(self.last_words().unwrap_or(fault)),
-        }
-        let reply = self.reply(Stage::Dot)?;
-        self.reset_due = false;
-        self.judge(reply, Stage::Dot, |code| code / 100 == 2)
+    /// For each recipient with a command, in order: the server's answer to the letter, or what went wrong.
+    pub fn results(self, plan: &Plan) -> Vec<Result<Reply, Fault>> {
+        let Self { manner, mail, recipients, end, .. } = self;
+        // After DATA, a refused MAIL has been followed by a lone dot, and its answer is not one to the letter.
+        let went = mail.is_none() || manner == Manner::Chunk;
+        let one = |answer: Option<Result<(), Fault>>| match (answer, &end) {
+            (Some(Err(refusal)), _) => Err(refusal),
+            (Some(Ok(())), Some(Ok(reply))) if went => Ok(reply.clone()),
+            (_, Some(Err(fault))) => Err(mail.clone().unwrap_or_else(|| fault.clone())),
+            _ => Err(mail.clone().unwrap_or_else(|| {
+                Fault::new(Stage::Rcpt, Cause::Protocol("gave no answer for this recipient".to_owned()))
+            })),
+        };
+        recipients
+            .into_iter()
+            .zip(&plan.recipients)
+            .filter(|(_, command)| command.is_ok())
+            .map(|(a, _)| one(a))
+            .collect()
     }
 
-    /// Before the dot goes, no answer to it may be there: one that is was not meant for this letter.
-    fn nothing_early(&mut self) -> Result<(), Fault> {
-        let early = self.early_reply(Stage::Content)?;
-        match early {
-            Some(reply) => {
-                self.abandon();
-                self.judge(reply, Stage::Content, |_| false).map(drop)
-            }
-            None => self.quiet(Stage::Content),
+    fn after(&self, step: Step, plan: &Plan) -> Step {
+        let rcpt_from = |from: usize| {
+            let found = plan.recipients[from..].iter().position(Result::is_ok);
+            let end = if self.manner == Manner::Data { Step::Data } else { Step::End };
+            found.map_or(end, |i| Step::Rcpt(from + i))
+        };
+        match step {
+            Step::Reset => Step::Mail,
+            Step::Mail => rcpt_from(0),
+            Step::Rcpt(i) => rcpt_from(i + 1),
+            Step::Data => Step::End,
+            Step::End | Step::Over => Step::Over,
         }
     }
-
-    /// A server that hangs up in the middle of a letter may have said why.
-    fn last_words(&mut self) -> Option<Fault> {
-        let reply = self.early_reply(Stage::Content).ok()??;
-        self.judge(reply, Stage::Content, |_| false).err()
-    }
-}
-
-fn unreadable(error: &io::Error) -> Fault {
-    Fault::new(Stage::Content, Cause::Local(format!("the letter cannot be read: {}", words(error))))
 }

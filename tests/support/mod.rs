@@ -1,8 +1,19 @@
-//! What the tests against other people's programs share: a household that sends, relays that receive, letters.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // every test file uses its own part of this
+//! What the tests outside of the library share: a relay that plays a script, its certificates, and the real
+//! `sendmail` run as callers run it. All traffic is on loopback, and every wait ends.
+//!
+//! A test is data: a [`Script`](relay::Script) for the relay, a configuration, words and standard input in; the
+//! octets on the wire, status and standard error out. What a test does not mention must be as it is on a good
+//! day: one connection, status 0, nothing said.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+pub mod authority;
+pub mod case;
 pub mod certificates;
 pub mod household;
 pub mod letter;
 pub mod peer;
 pub mod postfix;
+pub mod relay;
+pub mod sendmail;

@@ -2,7 +2,7 @@
 //! refused, Maildirs behind it. All of it lives in a temporary directory; the system's own Postfix, if there is one,
 //! is not touched. Cyrus SASL with a password file of its own needs no second daemon.
 
-use super::certificates::Authority;
+use super::authority::Authority;
 use super::letter::{Letter, arrived, wait_for_letters};
 use super::peer::{free_port, here, run, wait_for};
 use std::fmt::Write;

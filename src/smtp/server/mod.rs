@@ -26,7 +26,7 @@ pub use answer::Answer;
 pub use command::Mail;
 pub use session::serve;
 pub use socket::Socket;
-pub use tls::{Authority, Identity};
+pub use tls::{Authority, Identity, NoIdentity};
 
 use crate::envelope::{Envelope, Recipient};
 use std::io::{self, Read, Write};

@@ -1,0 +1,54 @@
+//! `pillarbox` from its words to its exit status: one subcommand, one file.
+//!
+//! The words are clap's to read; that it finds fault with them is 64 here, as everywhere, and not its own 2. Called by a
+//! name of the drop-in's, as through a link, this program is the drop-in: the two differ in their names only.
+
+use super::exit::sysexits;
+use super::sendmail::{self, Face};
+use super::{queue, run, sandbox};
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// The administrator's and user's tool of Pillarbox, a mail relay for machines that only send.
+#[derive(Debug, Parser)]
+#[command(name = "pillarbox", version, disable_help_subcommand = true)]
+pub struct Words {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Look at the queue and change it.
+    Queue {
+        /// Read this configuration.
+        #[arg(short = 'C', value_name = "FILE")]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        action: queue::Action,
+    },
+    /// Try things out: an embedded relay that shows every letter and sends none.
+    Sandbox(sandbox::Words),
+}
+
+/// Runs a subcommand under the name that the program was called by. Returns the exit status.
+pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
+    if matches!(program, "sendmail" | "mailq" | "newaliases" | "send-mail" | run::RUNNER) {
+        return sendmail::main(program, words);
+    }
+    let face = Face { program: "pillarbox" };
+    match Words::try_parse_from([program.into()].into_iter().chain(words)) {
+        Ok(Words { command: Command::Queue { config, action } }) => {
+            sendmail::settle_in();
+            queue::main(face, config.as_deref(), &action)
+        }
+        Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
+        Err(usage) if usage.use_stderr() => {
+            let _ = write!(std::io::stderr(), "{usage}");
+            sysexits::USAGE
+        }
+        Err(asked) => face.print(&asked.to_string()),
+    }
+}

@@ -1,0 +1,230 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+fn uid() -> u32 {
+    nix::unistd::getuid().as_raw()
+}
+
+/// A home with some files in it, all of mode 0600.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        for (name, text) in files {
+            let path = home.path(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            home.chmod(name, 0o600);
+        }
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn chmod(&self, name: &str, mode: u32) {
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn sources(&self) -> Sources {
+        Sources {
+            argument: None,
+            environment: None,
+            config_home: Some(self.path(".config")),
+            home: Some(self.0.path().to_owned()),
+            uid: uid(),
+        }
+    }
+
+    fn load(&self) -> Result<Option<Settings>, Broken> {
+        load(&self.sources())
+    }
+
+    fn host(&self) -> Option<String> {
+        let settings = self.load().unwrap()?;
+        match &settings.accounts[0].hosts[0] {
+            crate::config::Host::Tcp { name, .. } => Some(name.clone()),
+            crate::config::Host::Unix(_) => None,
+        }
+    }
+}
+
+const SECRET: &str = "[account.a]\nhost = \"toml\"\nuser = \"u\"\npassword = \"secret\"\n";
+const COMMAND: &str = "[account.a]\nhost = \"toml\"\nuser = \"u\"\npassword = { command = \"x\" }\n";
+const PLAIN: &str = "[account.a]\nhost = \"toml\"\n";
+const MAILRC: &str = "set mta=smtp://u:p@mailrc smtp-use-starttls\n";
+
+#[test]
+fn the_format_follows_the_name() {
+    for (path, format) in [
+        ("/x/config.toml", Format::Toml),
+        ("/x/.mailrc.toml", Format::Toml),
+        ("/x/anything", Format::Toml),
+        ("/x/.msmtprc", Format::Msmtprc),
+        ("/etc/msmtprc", Format::Msmtprc),
+        ("/x/msmtprc.old", Format::Msmtprc),
+        ("/x/msmtp/config", Format::Msmtprc),
+        ("/x/other/config", Format::Toml),
+        ("/x/.mailrc", Format::Mailrc),
+        ("/etc/mail.rc", Format::Mailrc),
+        ("/etc/s-nail.rc", Format::Mailrc),
+    ] {
+        assert_eq!(Format::of(Path::new(path)), format, "{path}");
+    }
+}
+
+#[test]
+fn the_first_file_that_exists_is_the_configuration() {
+    let home = Home::with(&[(".config/pillarbox/config.toml", PLAIN), (".msmtprc", "host x"), (".mailrc", MAILRC)]);
+    assert_eq!(home.host().as_deref(), Some("toml"));
+    std::fs::remove_file(home.path(".config/pillarbox/config.toml")).unwrap();
+    let error = home.load().unwrap_err().to_string();
+    assert!(error.contains(".msmtprc: an msmtprc cannot be read in this version"), "{error}");
+    assert!(error.contains("pillarbox/config.toml"), "{error}");
+    std::fs::remove_file(home.path(".msmtprc")).unwrap();
+    assert_eq!(home.host().as_deref(), Some("mailrc"));
+}
+
+#[test]
+fn a_mailrc_without_a_relay_is_no_configuration() {
+    let home = Home::with(&[(".mailrc", "set folder=~/Mail\nset mta=/usr/sbin/sendmail\nset quote=\"\n")]);
+    assert_eq!(home.load(), Ok(None));
+    let named = Sources { environment: Some(home.path(".mailrc")), ..home.sources() };
+    assert!(load(&named).unwrap_err().to_string().contains("names no relay"));
+}
+
+#[test]
+fn a_file_with_a_password_must_be_private() {
+    for (name, text) in [(".config/pillarbox/config.toml", SECRET), (".mailrc", MAILRC)] {
+        let home = Home::with(&[(name, text)]);
+        for mode in [0o600, 0o400] {
+            home.chmod(name, mode);
+            assert!(home.load().is_ok(), "{name} {mode:o}");
+        }
+        for mode in [0o640, 0o604, 0o620, 0o601, 0o644] {
+            home.chmod(name, mode);
+            let error = home.load().unwrap_err().to_string();
+            assert!(error.ends_with(&format!("mend it with: chmod 600 {}", home.path(name).display())), "{error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_file_without_a_password_may_be_open() {
+    let home = Home::with(&[(".config/pillarbox/config.toml", COMMAND)]);
+    home.chmod(".config/pillarbox/config.toml", 0o644);
+    assert!(home.load().is_ok());
+}
+
+#[test]
+fn a_password_in_a_strangers_file_is_refused() {
+    let opened = |owner, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, mode };
+    let path = Path::new("/etc/it's mine");
+    for (owner, mode, mend) in [
+        (1000, 0o600, None),
+        (0, 0o600, None),
+        (0, 0o640, Some("chmod 600 '/etc/it'\\''s mine'")),
+        (1001, 0o600, Some("chown 1000 '/etc/it'\\''s mine'")),
+        (1001, 0o644, Some("chown 1000 '/etc/it'\\''s mine' && chmod 600 '/etc/it'\\''s mine'")),
+    ] {
+        let told = privacy(path, &opened(owner, mode), 1000);
+        assert_eq!(told.as_deref().and_then(|told| told.split("mend it with: ").nth(1)), mend, "{owner} {mode:o}");
+    }
+}
+
+#[test]
+fn a_file_that_was_named_must_be_there() {
+    let home = Home::with(&[(".config/pillarbox/config.toml", PLAIN)]);
+    for sources in [
+        Sources { argument: Some(home.path("none")), ..home.sources() },
+        Sources { environment: Some(home.path("none")), ..home.sources() },
+    ] {
+        let error = load(&sources).unwrap_err().to_string();
+        assert!(error.ends_with("none cannot be read: No such file or directory"), "{error}");
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_told_and_not_passed_over() {
+    let home = Home::with(&[]);
+    std::fs::create_dir_all(home.path(".config/pillarbox/config.toml")).unwrap();
+    let error = home.load().unwrap_err().to_string();
+    assert!(error.ends_with("config.toml cannot be read: it is no regular file"), "{error}");
+    let denied = io::Error::from(ErrorKind::PermissionDenied);
+    assert!(!is_absent(&home.path(".config/pillarbox/config.toml"), &denied));
+    assert!(!is_absent(Path::new("/etc/closed/config.toml"), &denied));
+    assert!(is_absent(&home.path("closed/config.toml"), &denied));
+}
+
+#[test]
+fn neither_a_fifo_nor_a_device_is_read_nor_waited_for() {
+    let home = Home::with(&[]);
+    let fifo = home.path(".fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    for path in [fifo, PathBuf::from("/dev/zero"), PathBuf::from("/dev/tty"), home.path(".")] {
+        let sources = Sources { argument: Some(path.clone()), ..home.sources() };
+        assert!(load(&sources).is_err(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_configuration_of_a_hostile_size_is_not_read_to_its_end() {
+    let home = Home::with(&[("big.toml", &"# x\n".repeat(1 << 18)), ("bigger.toml", &"# x\n".repeat((1 << 18) + 1))]);
+    let load = |name| load(&Sources { environment: Some(home.path(name)), ..home.sources() }).unwrap_err().to_string();
+    assert!(load("big.toml").contains("there is no account"));
+    assert!(load("bigger.toml").contains("larger than 1 MiB"));
+}
+
+#[test]
+fn an_argument_does_not_choose_commands_nor_secrets() {
+    let file = COMMAND.replace("{ command = \"x\" }", "{ file = \"/x\" }");
+    let netrc = COMMAND.replace("{ command = \"x\" }", "{ netrc = true }");
+    for text in [COMMAND, &file, &netrc] {
+        let home = Home::with(&[("upload/c.toml", text), (".dot/c.toml", text), (".c.toml", text)]);
+        std::os::unix::fs::symlink(home.path("upload/c.toml"), home.path(".link.toml")).unwrap();
+        let load = |name: &str| load(&Sources { argument: Some(home.path(name)), ..home.sources() });
+        for name in ["upload/c.toml", ".dot/../upload/c.toml", ".link.toml"] {
+            let error = load(name).unwrap_err().to_string();
+            assert!(error.contains("$PILLARBOX_CONFIG"), "{error}");
+        }
+        assert!(load(".dot/c.toml").is_ok());
+        assert!(load(".c.toml").is_ok());
+        let by_environment = Sources { environment: Some(home.path("upload/c.toml")), ..home.sources() };
+        assert!(super::load(&by_environment).is_ok());
+        home.chmod(".c.toml", 0o602);
+        assert!(load(".c.toml").is_err());
+    }
+}
+
+#[test]
+fn an_argument_does_not_choose_files_to_write() {
+    let text = format!("log = [\"/x/log\", \"stderr\"]\n{SECRET}[queue]\ndir = \"/x/queue\"\n");
+    let home = Home::with(&[("upload/c.toml", &text), (".c.toml", &text)]);
+    let load = |name: &str| load(&Sources { argument: Some(home.path(name)), ..home.sources() }).unwrap().unwrap();
+    let settings = load("upload/c.toml");
+    assert_eq!((settings.log, settings.queue.dir), (vec![LogTo::Stderr], None));
+    assert_eq!(load(".c.toml").queue.dir, Some("/x/queue".into()));
+}
+
+#[test]
+fn a_mailrc_that_an_argument_names_sources_nothing() {
+    let home =
+        Home::with(&[("upload/mailrc", "source ~/.secret\n"), (".secret", MAILRC), (".mailrc", "source ~/.secret\n")]);
+    let argument = |name: &str| load(&Sources { argument: Some(home.path(name)), ..home.sources() });
+    assert!(argument("upload/mailrc").unwrap_err().to_string().contains("$PILLARBOX_CONFIG"));
+    assert!(argument(".mailrc").is_ok());
+    home.chmod(".secret", 0o644);
+    let error = argument(".mailrc").unwrap_err().to_string();
+    assert!(error.contains(".secret has a password in it"), "{error}");
+}
+
+#[test]
+fn what_is_not_utf8_is_told_with_its_place() {
+    let home = Home::with(&[]);
+    std::fs::write(home.path("c.toml"), b"# \xc3\xa9\n# \xff\n").unwrap();
+    let sources = Sources { environment: Some(home.path("c.toml")), ..home.sources() };
+    assert!(load(&sources).unwrap_err().to_string().contains("c.toml:2:3: this octet is not UTF-8"));
+}

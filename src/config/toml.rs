@@ -1,0 +1,610 @@
+//! TOML, the native format: text in, [`Settings`] or everything that is wrong with it out.
+//!
+//! The rows of [`ROOT`], [`ACCOUNT`], [`QUEUE`] and [`PASSWORD`] are the keys: the reader, the nearest spelling and
+//! the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because serde's `derive`
+//! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
+//! about the keys of a broken file are noise. A password is never quoted in an error.
+
+use super::check::{self, Flaw};
+use super::notation::{self, Written};
+use super::problem::{Place, Problem};
+use super::spelling::nearest;
+use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls};
+use crate::message::address::parse_sender;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
+
+/// One key: its name, what may stand behind it, and what that does.
+struct Row<T> {
+    key: &'static str,
+    allowed: &'static str,
+    read: fn(&mut T, Value<'_>) -> Result<(), Wrong>,
+}
+
+/// Keys before the first table.
+const ROOT: &[Row<Settings>] = &[
+    Row {
+        key: "default",
+        allowed: "the name of an account",
+        read: |settings, value| Ok(settings.default = Some(value.text()?.to_owned())),
+    },
+    Row {
+        key: "domain",
+        allowed: "a domain, as in \"example.com\"",
+        read: |settings, value| Ok(settings.domain = Some(value.checked(notation::domain)?)),
+    },
+    Row {
+        key: "log",
+        allowed: "\"journal\", \"syslog\", \"stderr\", a path that begins with / or ~/, or a list of these",
+        read: |settings, value| {
+            settings.log = value.list(|one| match one.text()? {
+                "journal" => Ok(LogTo::Journal),
+                "syslog" => Ok(LogTo::Syslog),
+                "stderr" => Ok(LogTo::Stderr),
+                path if path.starts_with(['/', '~']) => Ok(LogTo::File(one.path()?)),
+                word => Err(one.unknown(word, &["journal", "syslog", "stderr"])),
+            })?;
+            Ok(())
+        },
+    },
+];
+
+/// Keys of `[account.NAME]`.
+const ACCOUNT: &[Row<Draft>] = &[
+    Row {
+        key: "host",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", or a list of these",
+        read: |draft, value| {
+            draft.hosts = value.list(|one| notation::host(one.text()?, one.home).map_err(|text| one.wrong(text)))?;
+            Ok(())
+        },
+    },
+    Row {
+        key: "port",
+        allowed: "a number from 1 to 65535",
+        read: |draft, value| Ok(draft.port = Some(value.number(1, u16::MAX)?)),
+    },
+    Row {
+        key: "tls",
+        allowed: "\"starttls\", \"implicit\" or \"none\"",
+        read: |draft, value| {
+            let words = [("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("none", Tls::Off)];
+            Ok(draft.account.tls = value.word(&words)?)
+        },
+    },
+    Row {
+        key: "auth",
+        allowed: "\"auto\", \"plain\", \"login\" or \"off\"",
+        read: |draft, value| {
+            let words = [("auto", Auth::Auto), ("plain", Auth::Plain), ("login", Auth::Login), ("off", Auth::Off)];
+            Ok(draft.account.auth = value.word(&words)?)
+        },
+    },
+    Row {
+        key: "user",
+        allowed: "a string",
+        read: |draft, value| Ok(draft.account.user = Some(value.checked(printable)?)),
+    },
+    Row {
+        key: "password",
+        allowed: "\"literal\", { command = … }, { file = … }, { credential = … } or { netrc = … }",
+        read: |draft, value| Ok(draft.account.password = Some(password(value)?)),
+    },
+    Row {
+        key: "from",
+        allowed: "an address, as in \"alice@example.com\"",
+        read: |draft, value| Ok(draft.account.from = Some(value.checked(address)?)),
+    },
+    Row {
+        key: "from_name",
+        allowed: "a string",
+        read: |draft, value| Ok(draft.account.from_name = Some(value.checked(printable)?)),
+    },
+    Row {
+        key: "senders",
+        allowed: "an address or a pattern with * and ?, or a list of these",
+        read: |draft, value| Ok(draft.account.senders = value.list(|one| one.checked(notation::glob))?),
+    },
+    Row {
+        key: "recipients",
+        allowed: "an address or a pattern with * and ?, or a list of these",
+        read: |draft, value| Ok(draft.account.recipients = value.list(|one| one.checked(notation::glob))?),
+    },
+    Row {
+        key: "fallback",
+        allowed: "the name of another account",
+        read: |draft, value| Ok(draft.account.fallback = Some(value.text()?.to_owned())),
+    },
+    Row {
+        key: "ca_file",
+        allowed: "a path that begins with / or ~/",
+        read: |draft, value| Ok(draft.account.ca_file = Some(value.path()?)),
+    },
+    Row {
+        key: "pin",
+        allowed: "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these",
+        read: |draft, value| {
+            draft.account.pins = value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))?;
+            Ok(())
+        },
+    },
+    Row {
+        key: "tls_host",
+        allowed: "the name in the relay's certificate",
+        read: |draft, value| Ok(draft.account.tls_host = Some(value.checked(notation::domain)?)),
+    },
+    Row {
+        key: "helo",
+        allowed: "a domain or an address literal",
+        read: |draft, value| Ok(draft.account.helo = Some(value.checked(notation::domain)?)),
+    },
+    Row {
+        key: "timeout",
+        allowed: "a number and its unit, as in \"60s\" or \"5m\"; at least 1s",
+        read: |draft, value| {
+            let timeout = value.duration()?;
+            if timeout.is_zero() { Err(value.wrong("is too short")) } else { Ok(draft.account.timeout = timeout) }
+        },
+    },
+];
+
+/// Keys of `[queue]`.
+const QUEUE: &[Row<Queue>] = &[
+    Row {
+        key: "dir",
+        allowed: "a path that begins with / or ~/",
+        read: |queue, value| Ok(queue.dir = Some(value.path()?)),
+    },
+    Row {
+        key: "lifetime",
+        allowed: "a number and its unit, as in \"5d\" or \"12h\"",
+        read: |queue, value| Ok(queue.lifetime = value.duration()?),
+    },
+    Row { key: "runner", allowed: "\"on\" or \"off\"", read: |queue, value| Ok(queue.runner = value.switch()?) },
+    Row {
+        key: "deadline",
+        allowed: "a number and its unit, as in \"4s\"",
+        read: |queue, value| Ok(queue.deadline = value.duration()?),
+    },
+    Row {
+        key: "delay_notice",
+        allowed: "\"off\", or a number and its unit, as in \"4h\"",
+        read: |queue, value| {
+            let off = matches!(value.value(), DeValue::Boolean(false)) || value.text().is_ok_and(|text| text == "off");
+            Ok(queue.delay_notice = if off { None } else { Some(value.duration()?) })
+        },
+    },
+    Row {
+        key: "keep_failed",
+        allowed: "a number and its unit, as in \"5d\"",
+        read: |queue, value| Ok(queue.keep_failed = value.duration()?),
+    },
+    Row {
+        key: "connections",
+        allowed: "a number from 1 to 100",
+        read: |queue, value| Ok(queue.connections = value.number(1, 100)?.into()),
+    },
+];
+
+/// Keys of `password = { … }`: exactly one of them.
+const PASSWORD: &[Row<Option<PasswordSource>>] = &[
+    Row {
+        key: "command",
+        allowed: "a command line, or a list of a program and its arguments",
+        read: |source, value| {
+            let words = value.list(|one| Ok(one.checked(no_nul)?))?;
+            if words.iter().all(String::is_empty) {
+                return Err(value.wrong("is empty"));
+            }
+            Ok(*source = Some(PasswordSource::Command(words)))
+        },
+    },
+    Row {
+        key: "file",
+        allowed: "a path that begins with / or ~/",
+        read: |source, value| Ok(*source = Some(PasswordSource::File(value.path()?))),
+    },
+    Row {
+        key: "credential",
+        allowed: "the name of a systemd credential",
+        read: |source, value| {
+            let name = value.checked(printable)?;
+            if name.contains('/') || name.starts_with('.') {
+                return Err(value.wrong("is a path, and a credential is a file's name"));
+            }
+            Ok(*source = Some(PasswordSource::Credential(name)))
+        },
+    },
+    Row {
+        key: "netrc",
+        allowed: "true, or a path that begins with / or ~/",
+        read: |source, value| {
+            let path = if let DeValue::Boolean(true) = value.value() { None } else { Some(value.path()?) };
+            Ok(*source = Some(PasswordSource::Netrc(path)))
+        },
+    },
+];
+
+/// What sentences call the part before the first table.
+const ROOT_TABLE: &str = "the file";
+
+/// Keys that name a table.
+const TABLES: [&str; 2] = ["account", "queue"];
+
+/// Keys that the contract knows and this version does not. To pass over them would be to do something else than
+/// the file says.
+const NOT_YET: [&str; 6] = ["aliases", "force_from", "masquerade", "rewrite_headers", "source_ip", "keyring"];
+
+/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`.
+pub fn keys() -> Vec<String> {
+    fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
+        rows.iter().map(|row| format!("{table}{}", row.key)).collect()
+    }
+    [below("", ROOT), below("account.NAME.", ACCOUNT), below("password.", PASSWORD), below("queue.", QUEUE)].concat()
+}
+
+/// Reads a file's text. `home` is what `~` stands for.
+pub(super) fn read(file: &Path, text: &str, home: Option<&Path>) -> Result<Settings, Vec<Problem>> {
+    let name: Rc<Path> = Rc::from(file);
+    let mut reader = Reader { problems: Vec::new(), home };
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    let mut settings = Settings { file: file.to_owned(), ..Settings::default() };
+    if errors.is_empty() {
+        reader.root(tree.get_ref(), &mut settings);
+    } else {
+        let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        reader.problems =
+            errors.iter().map(|error| (at(error), format!("this is no TOML: {}", error.message()))).collect();
+    }
+    if reader.problems.is_empty() {
+        return Ok(settings);
+    }
+    reader.problems.sort();
+    let place = |(octet, words)| Problem { place: Place::of(&name, text, octet), text: words };
+    Err(reader.problems.into_iter().map(place).collect())
+}
+
+/// An account on its way.
+struct Draft {
+    account: Account,
+    hosts: Vec<Written>,
+    port: Option<u16>,
+    /// Where its keys stand; the octet of its own name under "".
+    places: HashMap<String, usize>,
+}
+
+impl Draft {
+    /// Where a key stands, or else the account.
+    fn place(&self, key: &str) -> usize {
+        self.places.get(key).or_else(|| self.places.get("")).copied().unwrap_or_default()
+    }
+}
+
+/// What is collected while the tree is walked.
+struct Reader<'a> {
+    /// Octet and sentence.
+    problems: Vec<(usize, String)>,
+    home: Option<&'a Path>,
+}
+
+impl<'a> Reader<'a> {
+    fn root(&mut self, tree: &DeTable<'a>, settings: &mut Settings) {
+        let mut drafts = Vec::new();
+        let mut default_at = 0;
+        for (key, value) in in_order(tree) {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("account", DeValue::Table(accounts)) => drafts = self.accounts(accounts),
+                ("account", _) => self.problem(key.span().start, "account: write a table [account.NAME] for each one"),
+                ("queue", DeValue::Table(queue)) => {
+                    self.table("[queue]", QUEUE, queue, &mut settings.queue);
+                }
+                ("queue", _) => match self.value(value).switch() {
+                    Ok(enabled) => settings.queue.enabled = enabled,
+                    Err(_) => self.problem(value.span().start, "queue: write \"off\", or a table [queue]"),
+                },
+                (name, _) => {
+                    default_at = if name == "default" { value.span().start } else { default_at };
+                    self.key(ROOT_TABLE, ROOT, key, value, settings);
+                }
+            }
+        }
+        if drafts.is_empty() {
+            self.problem(0, "there is no account; write a table [account.NAME] with a host");
+        }
+        let names: Vec<String> = drafts.iter().map(|draft| draft.account.name.clone()).collect();
+        let unknown = |name: &str| {
+            let near = nearest(name, names.iter().map(String::as_str));
+            format!("there is no account {name:?}{}; there is: {}", did_you_mean(near), names.join(", "))
+        };
+        if let Some(name) = settings.default.as_deref().filter(|name| !names.iter().any(|other| other == name)) {
+            self.problem(default_at, format!("default: {}", unknown(name)));
+        }
+        for draft in &drafts {
+            if let Some(name) = draft.account.fallback.as_deref() {
+                let at = draft.place("fallback");
+                if !names.iter().any(|other| other == name) {
+                    self.problem(at, format!("fallback: {}", unknown(name)));
+                } else if goes_round(&drafts, &draft.account.name) {
+                    self.problem(at, format!("fallback: {name:?} leads back to {:?}", draft.account.name));
+                }
+            }
+        }
+        settings.accounts = drafts.into_iter().map(|draft| draft.account).collect();
+    }
+
+    fn accounts(&mut self, accounts: &DeTable<'a>) -> Vec<Draft> {
+        let mut drafts = Vec::new();
+        for (name, value) in in_order(accounts) {
+            let at = name.span().start;
+            let label = name.get_ref().as_ref();
+            let DeValue::Table(keys) = value.get_ref() else {
+                let text = format!("account.{label}: this is no table; write [account.NAME], and {label} below it");
+                self.problem(at, text);
+                continue;
+            };
+            if label.is_empty() || label.chars().any(char::is_control) {
+                self.problem(at, "an account's name cannot be empty or have a control character in it");
+            }
+            let places = keys.iter().map(|(key, value)| (key.get_ref().to_string(), value.span().start));
+            let mut draft = Draft {
+                account: Account::new(label),
+                hosts: Vec::new(),
+                port: None,
+                places: places.chain([(String::new(), at)]).collect(),
+            };
+            let before = self.problems.len();
+            self.table(&format!("[account.{label}]"), ACCOUNT, keys, &mut draft);
+            let port = draft.port.unwrap_or(draft.account.tls.default_port());
+            draft.account.hosts = draft.hosts.drain(..).map(|host| host.with_port(port)).collect();
+            if draft.account.hosts.is_empty() && !draft.places.contains_key("host") {
+                self.problem(at, format!("account {label:?} has no host"));
+            }
+            // A value that could not be read has been told; what seems to follow from its absence would mislead.
+            if self.problems.len() == before {
+                for (key, text) in check::flaws(&draft.account).iter().map(words) {
+                    self.problem(draft.place(key), format!("{key}: {text}"));
+                }
+            }
+            drafts.push(draft);
+        }
+        drafts
+    }
+
+    fn table<T>(&mut self, name: &str, rows: &[Row<T>], table: &DeTable<'a>, target: &mut T) {
+        for (key, value) in in_order(table) {
+            self.key(name, rows, key, value, target);
+        }
+    }
+
+    /// Reads one key by its row.
+    fn key<T>(
+        &mut self,
+        table: &str,
+        rows: &[Row<T>],
+        key: &Spanned<std::borrow::Cow<'a, str>>,
+        value: &Spanned<DeValue<'a>>,
+        target: &mut T,
+    ) {
+        let name = key.get_ref().as_ref();
+        if let Some(row) = rows.iter().find(|row| row.key == name) {
+            if let Err(wrong) = (row.read)(target, self.value(value)) {
+                self.problem(
+                    wrong.at,
+                    format!("{name}: {}; allowed: {}", wrong.text, wrong.allowed.unwrap_or(row.allowed)),
+                );
+            }
+        } else {
+            let tables = TABLES.iter().copied().filter(|_| table == ROOT_TABLE);
+            let known: Vec<&str> = rows.iter().map(|row| row.key).chain(tables).collect();
+            self.problem(key.span().start, no_such_key(name, table, &known));
+        }
+    }
+
+    fn value<'v>(&self, spanned: &'v Spanned<DeValue<'v>>) -> Value<'v>
+    where
+        'a: 'v,
+    {
+        Value { spanned, home: self.home }
+    }
+
+    fn problem(&mut self, octet: usize, text: impl Into<String>) {
+        self.problems.push((octet, text.into()));
+    }
+}
+
+/// A table's entries as they stand in the file; the parser sorts them by name.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
+/// Whether one comes back to the account by its fallback, its fallback's fallback, and so on.
+fn goes_round(drafts: &[Draft], name: &str) -> bool {
+    let next = |name: &str| {
+        drafts.iter().find(|draft| draft.account.name == name).and_then(|draft| draft.account.fallback.as_deref())
+    };
+    let mut here = next(name);
+    for _ in drafts {
+        match here {
+            Some(other) if other == name => return true,
+            Some(other) => here = next(other),
+            None => return false,
+        }
+    }
+    false
+}
+
+/// The key that a flaw is about, and what to do.
+fn words(flaw: &Flaw) -> (&'static str, String) {
+    let (key, text) = match flaw {
+        Flaw::NoPassword => ("user", "there is a user but no password; without AUTH write auth = \"off\""),
+        Flaw::NoUser => ("auth", "authentication is demanded, but there is no user"),
+        Flaw::PasswordWithoutUser => ("password", "there is a password but no user"),
+        Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
+        Flaw::InClear(host) => {
+            let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
+            return ("tls", text);
+        }
+    };
+    (key, text.to_owned())
+}
+
+fn no_such_key(name: &str, table: &str, known: &[&str]) -> String {
+    if NOT_YET.contains(&name) {
+        return format!("{name} is not in this version; take it out");
+    }
+    let near = did_you_mean(nearest(name, known.iter().copied()));
+    format!("there is no key {name:?} in {table}{near}; allowed: {}", known.join(", "))
+}
+
+fn did_you_mean(near: Option<&str>) -> String {
+    near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
+}
+
+/// What is wrong with a value, and where.
+struct Wrong {
+    at: usize,
+    text: String,
+    /// Where it is not what the row says: within a table that is a value.
+    allowed: Option<&'static str>,
+}
+
+/// A value, with what is needed to read it.
+#[derive(Clone, Copy)]
+struct Value<'v> {
+    spanned: &'v Spanned<DeValue<'v>>,
+    home: Option<&'v Path>,
+}
+
+impl<'v> Value<'v> {
+    fn value(self) -> &'v DeValue<'v> {
+        self.spanned.get_ref()
+    }
+
+    fn wrong(self, text: impl Into<String>) -> Wrong {
+        Wrong { at: self.spanned.span().start, text: text.into(), allowed: None }
+    }
+
+    fn wrong_type(self) -> Wrong {
+        let (article, name) = match self.value().type_str() {
+            name @ ("integer" | "array") => ("an", name),
+            name => ("a", name),
+        };
+        self.wrong(format!("{article} {name} is nothing that can stand here"))
+    }
+
+    fn unknown(self, word: &str, words: &[&str]) -> Wrong {
+        self.wrong(format!("{word:?} is not known{}", did_you_mean(nearest(word, words.iter().copied()))))
+    }
+
+    fn text(self) -> Result<&'v str, Wrong> {
+        self.value().as_str().ok_or_else(|| self.wrong_type())
+    }
+
+    /// A string that passes a check.
+    fn checked(self, check: impl Fn(&str) -> Result<(), String>) -> Result<String, Wrong> {
+        let text = self.text()?;
+        check(text).map_err(|wrong| self.wrong(wrong))?;
+        Ok(text.to_owned())
+    }
+
+    /// One value, or a list of them that is not empty.
+    fn list<T>(self, read: impl Fn(Self) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
+        match self.value() {
+            DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
+            DeValue::Array(items) => items.iter().map(|spanned| read(Self { spanned, ..self })).collect(),
+            _ => Ok(vec![read(self)?]),
+        }
+    }
+
+    fn word<T: Copy>(self, words: &[(&str, T)]) -> Result<T, Wrong> {
+        let text = self.text()?;
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| self.unknown(text, &known))
+    }
+
+    /// `"on"`, `"off"`, or TOML's own booleans.
+    fn switch(self) -> Result<bool, Wrong> {
+        match self.value() {
+            DeValue::Boolean(on) => Ok(*on),
+            _ => self.word(&[("on", true), ("off", false)]),
+        }
+    }
+
+    fn number(self, least: u16, most: u16) -> Result<u16, Wrong> {
+        let number = self.value().as_integer().ok_or_else(|| self.wrong_type())?;
+        let value = u16::from_str_radix(number.as_str(), number.radix()).ok();
+        value
+            .filter(|value| (least..=most).contains(value))
+            .ok_or_else(|| self.wrong(format!("{number} is out of range")))
+    }
+
+    fn duration(self) -> Result<Duration, Wrong> {
+        match self.value() {
+            DeValue::Integer(number) => Err(self.wrong(format!("{number} lacks its unit"))),
+            _ => notation::duration(self.text()?).map_err(|text| self.wrong(text)),
+        }
+    }
+
+    fn path(self) -> Result<PathBuf, Wrong> {
+        notation::absolute(self.text()?, self.home).map_err(|text| self.wrong(text))
+    }
+}
+
+fn password(value: Value<'_>) -> Result<PasswordSource, Wrong> {
+    let table = match value.value() {
+        DeValue::String(text) if text.is_empty() => return Err(value.wrong("is empty")),
+        DeValue::String(text) => {
+            no_nul(text).map_err(|text| value.wrong(text))?;
+            return Ok(PasswordSource::Literal(Zeroizing::new(text.to_string())));
+        }
+        DeValue::Table(table) => table,
+        _ => return Err(value.wrong_type()),
+    };
+    let [(key, inner)] = in_order(table)[..] else { return Err(value.wrong("exactly one source can be named")) };
+    let inner = Value { spanned: inner, home: value.home };
+    let name = key.get_ref().as_ref();
+    let Some(row) = PASSWORD.iter().find(|row| row.key == name) else {
+        let known: Vec<&str> = PASSWORD.iter().map(|row| row.key).collect();
+        let text = no_such_key(name, "password", &known);
+        return Err(Wrong { at: key.span().start, text, allowed: None });
+    };
+    let mut source = None;
+    (row.read)(&mut source, inner).map_err(|wrong| Wrong {
+        text: format!("{name}: {}", wrong.text),
+        allowed: wrong.allowed.or(Some(row.allowed)),
+        ..wrong
+    })?;
+    source.ok_or_else(|| value.wrong("names no source"))
+}
+
+fn printable(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        Err("is empty".to_owned())
+    } else if text.chars().any(char::is_control) {
+        Err("has a control character in it".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// NUL ends a word for the system and separates SASL's; nothing that we hand on may have one.
+fn no_nul(text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err("has a NUL in it".to_owned()) } else { Ok(()) }
+}
+
+/// One address; a bare local name will get the domain.
+fn address(text: &str) -> Result<(), String> {
+    let address = parse_sender(text).map_err(|error| format!("{text:?} {error}"))?.ok_or("is empty")?;
+    let domain = address.domain.is_none().then_some("localhost").unwrap_or_default();
+    address.to_mailbox(domain).map(drop).map_err(|bad| format!("{text:?} {bad}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+use super::*;
+use crate::config::Host;
+use proptest::prelude::*;
+
+fn read_text(text: &str) -> Result<Settings, Vec<String>> {
+    let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
+    read(Path::new("c.toml"), text, Some(Path::new("/home/a"))).map_err(problems)
+}
+
+fn tcp(name: &str, port: u16) -> Host {
+    Host::Tcp { name: name.to_owned(), port }
+}
+
+#[test]
+fn five_lines_are_enough() {
+    let text = "[account.work]\nhost = \"smtp.example.com\"\nuser = \"alice@example.com\"\n\
+                password = { command = \"pass show mail/work\" }\nfrom = \"alice@example.com\"\n";
+    let settings = read_text(text).unwrap();
+    let expected = Account {
+        hosts: vec![tcp("smtp.example.com", 587)],
+        user: Some("alice@example.com".to_owned()),
+        password: Some(PasswordSource::Command(vec!["pass show mail/work".to_owned()])),
+        from: Some("alice@example.com".to_owned()),
+        ..Account::new("work")
+    };
+    assert_eq!(settings, Settings { file: "c.toml".into(), accounts: vec![expected], ..Settings::default() });
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+default = "b"
+domain = "example.com"
+log = ["journal", "syslog", "stderr", "~/log", "/var/log/x"]
+[account.b]
+host = ["one.example", "two.example:2525", "[2001:db8::1]:25", "/run/s"]
+port = 2465
+tls = "implicit"
+auth = "login"
+user = "u"
+password = "lit'eral"
+from = "Alice <a@example.com>"
+from_name = "Alice"
+senders = "a@example.com"
+recipients = ["*@x.org", "b?@y.org"]
+fallback = "a"
+ca_file = "~/ca.pem"
+pin = "sha256:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
+tls_host = "cert.example"
+helo = "box.example"
+timeout = "2m"
+[account.a]
+host = "z"
+tls = "none"
+[queue]
+dir = "~/q"
+lifetime = "2d"
+runner = "off"
+deadline = "10s"
+delay_notice = "4h"
+keep_failed = "1d"
+connections = 5
+"#;
+    let settings = read_text(text).unwrap();
+    assert_eq!(settings.default.as_deref(), Some("b"));
+    assert_eq!(settings.domain.as_deref(), Some("example.com"));
+    assert_eq!(
+        settings.log,
+        [
+            LogTo::Journal,
+            LogTo::Syslog,
+            LogTo::Stderr,
+            LogTo::File("/home/a/log".into()),
+            LogTo::File("/var/log/x".into())
+        ]
+    );
+    let queue = Queue {
+        enabled: true,
+        dir: Some("/home/a/q".into()),
+        lifetime: Duration::from_hours(48),
+        runner: false,
+        deadline: Duration::from_secs(10),
+        delay_notice: Some(Duration::from_hours(4)),
+        keep_failed: Duration::from_hours(24),
+        connections: 5,
+    };
+    assert_eq!(settings.queue, queue);
+    let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let b = Account {
+        name: "b".to_owned(),
+        hosts: vec![
+            tcp("one.example", 2465),
+            tcp("two.example", 2525),
+            tcp("2001:db8::1", 25),
+            Host::Unix("/run/s".into()),
+        ],
+        tls: Tls::Implicit,
+        auth: Auth::Login,
+        user: Some("u".to_owned()),
+        password: Some(PasswordSource::Literal(Zeroizing::new("lit'eral".to_owned()))),
+        from: Some("Alice <a@example.com>".to_owned()),
+        from_name: Some("Alice".to_owned()),
+        senders: words(&["a@example.com"]),
+        recipients: words(&["*@x.org", "b?@y.org"]),
+        fallback: Some("a".to_owned()),
+        ca_file: Some("/home/a/ca.pem".into()),
+        pins: vec![[0xab; 32]],
+        tls_host: Some("cert.example".to_owned()),
+        helo: Some("box.example".to_owned()),
+        timeout: Duration::from_mins(2),
+    };
+    let a = Account { hosts: vec![tcp("z", 25)], tls: Tls::Off, ..Account::new("a") };
+    assert_eq!(settings.accounts, [b, a]);
+    for key in keys() {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(text.contains(&format!("\n{name} =")) || key.starts_with("password."), "{key} is not tested here");
+    }
+}
+
+#[test]
+fn passwords_have_many_sources() {
+    use PasswordSource::{Command, Credential, File, Netrc};
+    for (written, source) in [
+        ("{ command = [\"gpg\", \"-d\", \"x y\"] }", Command(vec!["gpg".into(), "-d".into(), "x y".into()])),
+        ("{ command = \"a | b\" }", Command(vec!["a | b".into()])),
+        ("{ file = \"~/pw\" }", File("/home/a/pw".into())),
+        ("{ credential = \"relay\" }", Credential("relay".into())),
+        ("{ netrc = true }", Netrc(None)),
+        ("{ netrc = \"~/.n\" }", Netrc(Some("/home/a/.n".into()))),
+    ] {
+        let settings = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\npassword = {written}\n")).unwrap();
+        assert_eq!(settings.accounts[0].password, Some(source), "{written}");
+    }
+    let table = read_text("[account.a]\nhost = \"h\"\nuser = \"u\"\n[account.a.password]\nfile = \"/x\"\n").unwrap();
+    assert_eq!(table.accounts[0].password, Some(File("/x".into())));
+}
+
+#[test]
+fn the_queue_can_be_off() {
+    for (written, enabled) in [("\"off\"", false), ("false", false), ("\"on\"", true)] {
+        let settings = read_text(&format!("queue = {written}\n[account.a]\nhost = \"h\"\n")).unwrap();
+        assert_eq!(settings.queue.enabled, enabled, "{written}");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
+    for (line, told) in [
+        (
+            "hots = \"h\"",
+            "c.toml:3:1: there is no key \"hots\" in [account.a] (did you mean \"host\"?); allowed: host, port, ",
+        ),
+        (
+            "tls = \"startls\"",
+            "c.toml:3:7: tls: \"startls\" is not known (did you mean \"starttls\"?); allowed: \"starttls\", ",
+        ),
+        ("port = 0", "c.toml:3:8: port: 0 is out of range; allowed: a number from 1 to 65535"),
+        ("port = \"587\"", "c.toml:3:8: port: a string is nothing that can stand here; allowed: a number"),
+        ("timeout = 60", "c.toml:3:11: timeout: 60 lacks its unit; allowed: a number and its unit"),
+        ("timeout = \"0s\"", "c.toml:3:11: timeout: is too short"),
+        ("pin = \"sha256:abcd\"", "c.toml:3:7: pin: has 2 octets; SHA-256 has 32; allowed: \"sha256:\""),
+        ("pin = [\"x\", 5]", "c.toml:3:8: pin: is neither hexadecimal nor base64"),
+        (
+            "senders = [\"a@b\", \"corp.example\"]",
+            "c.toml:3:19: senders: \"corp.example\" has no @; for a domain write *@corp.example",
+        ),
+        ("from = \"a b c\"", "c.toml:3:8: from: \"a b c\" at column"),
+        ("ca_file = \"ca.pem\"", "c.toml:3:11: ca_file: \"ca.pem\" is not absolute"),
+        ("password = { keyring = true }", "c.toml:3:14: password: keyring is not in this version"),
+        (
+            "password = { comand = \"x\" }",
+            "c.toml:3:14: password: there is no key \"comand\" in password (did you mean \"command\"?)",
+        ),
+        (
+            "password = { file = 5 }",
+            "c.toml:3:21: password: file: an integer is nothing that can stand here; allowed: a path",
+        ),
+        ("password = {}", "c.toml:3:12: password: exactly one source can be named"),
+        ("password = { file = \"/x\", netrc = true }", "c.toml:3:12: password: exactly one source"),
+        ("force_from = true", "c.toml:3:1: force_from is not in this version; take it out"),
+        ("user = \"u\"", "c.toml:3:8: user: there is a user but no password"),
+        ("password = \"p\"", "c.toml:3:12: password: there is a password but no user"),
+        ("auth = \"plain\"", "c.toml:3:8: auth: authentication is demanded, but there is no user"),
+        ("fallback = \"a\"", "c.toml:3:12: fallback: \"a\" leads back to \"a\""),
+        ("fallback = \"b\"", "c.toml:3:12: fallback: there is no account \"b\"; there is: a"),
+        ("[queue]\nlifetime = \"5 weeks\"", "c.toml:4:12: queue"),
+        ("[aliases]\nroot = \"x\"", "c.toml:3:2: aliases is not in this version"),
+        ("[accounts.b]", "c.toml:3:2: there is no key \"accounts\" in the file (did you mean \"account\"?)"),
+    ] {
+        let problems = read_text(&format!("[account.a]\nhost = \"h\"\n{line}\n")).unwrap_err();
+        let told = told.replace("c.toml:4:12: queue", "c.toml:4:12: lifetime: \"5 weeks\" is no duration");
+        assert!(problems.iter().any(|problem| problem.starts_with(&told)), "{line}: {problems:#?}");
+        assert_eq!(problems.len(), 1, "{line}: {problems:#?}");
+    }
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_at_once() {
+    let text = "defualt = \"x\"\ndefault = \"wrok\"\n[account.work]\nhost = \"h\"\nport = 99999\ntls = \"ssl\"\n\
+                [account.b]\nuser = 5\nfallback = \"c\"\n[account.c]\nhost = 7\nfallback = \"b\"\n[queue]\nrunner = \"maybe\"\n";
+    let places: Vec<String> = read_text(text).unwrap_err();
+    let places: Vec<&str> = places.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = [
+        "c.toml:1:1",
+        "c.toml:2:11",
+        "c.toml:5:8",
+        "c.toml:6:7",
+        "c.toml:7:10",
+        "c.toml:8:8",
+        "c.toml:9:12",
+        "c.toml:11:8",
+        "c.toml:12:12",
+        "c.toml:14:10",
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn what_is_no_toml_is_told_with_its_place() {
+    let problems = read_text("[account.a]\nhost = \"h\nport 5\n").unwrap_err();
+    assert!(problems[0].starts_with("c.toml:2:"), "{problems:?}");
+    assert!(problems.iter().all(|problem| problem.contains("this is no TOML")), "{problems:?}");
+    let twice = read_text("[account.a]\nhost = \"h\"\nhost = \"i\"\n").unwrap_err();
+    assert!(twice[0].starts_with("c.toml:3:1: "), "{twice:?}");
+}
+
+#[test]
+fn a_password_is_never_sent_in_clear_over_the_network() {
+    for (host, fine) in [
+        ("smtp.example.com", false),
+        ("localhost", true),
+        ("127.0.0.1:2525", true),
+        ("[::1]:25", true),
+        ("/run/relay", true),
+        ("localhost.example.com", false),
+    ] {
+        let text = format!(
+            "[account.a]\nhost = [\"localhost\", \"{host}\"]\ntls = \"none\"\nuser = \"u\"\npassword = \"p\"\n"
+        );
+        let read = read_text(&text);
+        assert_eq!(read.is_ok(), fine, "{host}: {read:?}");
+        assert!(fine || read.unwrap_err()[0].starts_with("c.toml:3:7: tls: the password would go to"));
+    }
+}
+
+#[test]
+fn no_error_quotes_a_password() {
+    for line in [
+        "password = \"s3cret",
+        "password = \"s3cret\\u0000\"",
+        "password = [\"s3cret\"]",
+        "pasword = \"s3cret\"",
+        "password = { comand = \"s3cret\" }",
+    ] {
+        let problems = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\n{line}\n")).unwrap_err();
+        assert!(!problems.join("\n").contains("s3cret"), "{problems:?}");
+    }
+}
+
+/// Every key in the manual is read, and every key that is read is in the manual.
+#[test]
+fn the_manual_has_the_keys_that_are_read_and_no_others() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
+    let (mut prefix, mut written) = ("", Vec::new());
+    for line in page.lines() {
+        match line.strip_prefix(".Ss ").or_else(|| line.strip_prefix(".Sh ")) {
+            Some("The accounts") => prefix = "account.NAME.",
+            Some("The password") => prefix = "password.",
+            Some("The queue") => prefix = "queue.",
+            Some(_) => prefix = "",
+            None => {}
+        }
+        let key = line.strip_prefix(".It Ic ").and_then(|rest| rest.split(' ').next());
+        written.extend(key.map(|key| format!("{prefix}{key}")));
+    }
+    let mut read = keys();
+    read.sort();
+    written.sort();
+    assert_eq!(written, read);
+}
+
+#[test]
+fn the_examples_of_the_manual_are_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
+    let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
+    let whole: Vec<&str> = blocks.filter(|block| block.contains("[account.")).collect();
+    assert_eq!(whole.len(), 2);
+    for block in whole {
+        read_text(block).unwrap();
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_gives_settings_or_problems(text in "\\PC*") {
+        let _ = read_text(&text);
+    }
+
+    #[test]
+    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
+        let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
+        let text: String = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect();
+        if let Err(problems) = read_text(&text) {
+            prop_assert!(!problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_literal_password_is_taken_as_it_is(password in "[^\\x00]+") {
+        let quoted = toml::Value::String(password.clone());
+        let settings = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\npassword = {quoted}\n")).unwrap();
+        prop_assert_eq!(&settings.accounts[0].password, &Some(PasswordSource::Literal(Zeroizing::new(password))));
+    }
+}

@@ -1,1 +1,0 @@
-//! The embedded relay for trying things out.

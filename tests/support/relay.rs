@@ -1,0 +1,675 @@
+//! A relay on loopback that plays a script and writes down what it hears.
+//!
+//! It is a good server in everything that its [`Script`] does not say: it offers the usual extensions, STARTTLS
+//! with a certificate that its [`Relay::authority`] vouches for, and AUTH inside TLS for `alice` with `s3cret`, without
+//! which it takes no letter. Answers to pipelined commands travel together. Rules of the script match the
+//! beginning of a command without case; the last one that matches counts. [`GREETING`], [`HANDSHAKE`], [`CONTENT`] and [`DOT`]
+//! stand for the moments that have no command.
+//!
+//! No wait is endless: a client that says nothing for [`PATIENCE`] is hung up on.
+
+use super::certificates::{Identity, Shown};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use rustls::ServerConnection;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// When the client has connected.
+pub const GREETING: &str = "(greeting)";
+/// When the client has said its `ClientHello`.
+pub const HANDSHAKE: &str = "(handshake)";
+/// When DATA has been answered.
+pub const CONTENT: &str = "(content)";
+/// When the final dot has come.
+pub const DOT: &str = ".";
+
+/// How long a client may be silent.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the relay does at one moment.
+#[derive(Clone, Debug)]
+pub enum Act {
+    /// Says this, with CRLF for `\n` and at the end.
+    Say(String),
+    /// Says exactly this.
+    Raw(Vec<u8>),
+    /// Says this one octet at a time, with a pause after each.
+    Drip(String, Duration),
+    /// Says this and hangs up.
+    SayAndDrop(String),
+    /// Hangs up.
+    Drop,
+    /// Breaks the connection off with a RST.
+    Reset,
+    /// Says nothing more, until the client has gone.
+    Stall,
+    /// Says this over and over, until the client has gone or 64 MiB are out.
+    Flood(Vec<u8>),
+    /// Hangs up when that many octets of the content have come.
+    DropAfter(usize),
+}
+
+impl From<&str> for Act {
+    fn from(text: &str) -> Self {
+        Self::Say(text.to_owned())
+    }
+}
+
+/// How the relay's answers fall into segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// What answers one flight travels together.
+    Merged,
+    /// Each reply alone.
+    Replies,
+    /// Each octet alone.
+    Octets,
+}
+
+/// Whether and when there is TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Off,
+    /// After STARTTLS.
+    StartTls,
+    /// From the first octet.
+    Implicit,
+}
+
+/// How the relay departs from a good server.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// EHLO's lines behind the first, but for STARTTLS and AUTH, which come by themselves.
+    pub offers: Vec<String>,
+    /// When there is TLS.
+    pub tls: Tls,
+    /// What it shows.
+    pub shown: Shown,
+    /// Whose password it asks for; `None`: no AUTH.
+    pub login: Option<(String, String)>,
+    /// The mechanisms it offers.
+    pub mechanisms: String,
+    /// How it cuts its answers.
+    pub segments: Segments,
+    rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    moment: String,
+    act: Act,
+    /// How often it may still be used.
+    left: usize,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        let offers = ["PIPELINING", "SIZE 10240000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
+        Self {
+            offers: offers.map(str::to_owned).to_vec(),
+            tls: Tls::StartTls,
+            shown: Shown::Good,
+            login: Some(("alice".to_owned(), "s3cret".to_owned())),
+            mechanisms: "PLAIN LOGIN".to_owned(),
+            segments: Segments::Merged,
+            rules: Vec::new(),
+        }
+    }
+}
+
+impl Script {
+    /// A relay without TLS and AUTH, as on one's own machine.
+    pub fn open() -> Self {
+        Self { tls: Tls::Off, login: None, ..Self::default() }
+    }
+
+    /// Does something else at a moment, whenever it comes.
+    #[must_use]
+    pub fn on(self, moment: &str, act: impl Into<Act>) -> Self {
+        self.rule(moment, act.into(), usize::MAX)
+    }
+
+    /// Does something else the first time that the moment comes.
+    #[must_use]
+    pub fn once(self, moment: &str, act: impl Into<Act>) -> Self {
+        self.rule(moment, act.into(), 1)
+    }
+
+    /// Offers these extensions and no others.
+    #[must_use]
+    pub fn offering(mut self, offers: &[&str]) -> Self {
+        self.offers = offers.iter().map(|&offer| offer.to_owned()).collect();
+        self
+    }
+
+    /// Shows that certificate.
+    #[must_use]
+    pub fn showing(mut self, shown: Shown) -> Self {
+        self.shown = shown;
+        self
+    }
+
+    /// Offers those mechanisms.
+    #[must_use]
+    pub fn mechanisms(mut self, mechanisms: &str) -> Self {
+        mechanisms.clone_into(&mut self.mechanisms);
+        self
+    }
+
+    /// Starts TLS then.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// Cuts its answers so.
+    #[must_use]
+    pub fn segments(mut self, segments: Segments) -> Self {
+        self.segments = segments;
+        self
+    }
+
+    fn rule(mut self, moment: &str, act: Act, left: usize) -> Self {
+        self.rules.push(Rule { moment: moment.to_ascii_lowercase(), act, left });
+        self
+    }
+
+    fn act(&mut self, moment: &str) -> Option<Act> {
+        let moment = moment.to_ascii_lowercase();
+        let rule = self.rules.iter_mut().rev().find(|rule| rule.left > 0 && moment.starts_with(&rule.moment))?;
+        rule.left -= 1;
+        Some(rule.act.clone())
+    }
+
+    fn ehlo(&self, is_encrypted: bool) -> String {
+        let mut lines = vec!["relay.example".to_owned()];
+        lines.extend(self.offers.iter().cloned());
+        if self.tls == Tls::StartTls && !is_encrypted {
+            lines.push("STARTTLS".to_owned());
+        } else if self.login.is_some() && !self.mechanisms.is_empty() {
+            lines.push(format!("AUTH {}", self.mechanisms));
+        }
+        let last = lines.len() - 1;
+        let lines = lines.iter().enumerate();
+        lines.map(|(i, line)| format!("250{}{line}", if i < last { '-' } else { ' ' })).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A letter that the relay has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The MAIL command.
+    pub mail: String,
+    /// The RCPT commands that were accepted.
+    pub recipients: Vec<String>,
+    /// The content without its dots stuffed.
+    pub content: Vec<u8>,
+}
+
+/// What one connection brought.
+#[derive(Clone, Debug, Default)]
+pub struct Dialogue {
+    /// What came in clear.
+    pub clear: Vec<u8>,
+    /// What came inside TLS.
+    pub encrypted: Vec<u8>,
+    /// The commands, without their line ends; answers to a 334 are not among them.
+    pub commands: Vec<String>,
+    /// How often the client spoke after it had been answered: what it cost in round trips, with the TLS handshake
+    /// and a QUIT.
+    pub flights: usize,
+    /// Mechanism, user and password of each AUTH.
+    pub logins: Vec<(String, String, String)>,
+    /// The letters taken.
+    pub letters: Vec<Letter>,
+    /// The server name that the client asked for.
+    pub sni: Option<String>,
+}
+
+/// A relay that is up.
+pub struct Relay {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificates.
+    pub identity: Identity,
+    heard: Arc<Mutex<Vec<Dialogue>>>,
+    is_closing: Arc<AtomicBool>,
+    listening: Option<JoinHandle<()>>,
+}
+
+impl Relay {
+    /// Opens a relay on a free port.
+    pub fn start(script: Script) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let identity = Identity::new(script.shown);
+        let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let house = House { tls: Arc::clone(&identity.config), script: Mutex::new(script), heard: Arc::clone(&heard) };
+        let closing = Arc::clone(&is_closing);
+        let listening = thread::spawn(move || {
+            thread::scope(|threads| {
+                for socket in listener.incoming() {
+                    if closing.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let (socket, house) = (socket.unwrap(), &house);
+                    // Its number is its place in the order of arrival.
+                    let place = {
+                        let mut heard = house.heard.lock().unwrap();
+                        heard.push(Dialogue::default());
+                        heard.len() - 1
+                    };
+                    threads.spawn(move || {
+                        let dialogue = Server::new(house, socket).serve();
+                        house.heard.lock().unwrap()[place] = dialogue;
+                    });
+                }
+            });
+        });
+        Self { address, identity, heard, is_closing, listening: Some(listening) }
+    }
+
+    /// Closes the house once every client has gone, and tells what was heard.
+    pub fn finish(mut self) -> Vec<Dialogue> {
+        self.close();
+        std::mem::take(&mut self.heard.lock().unwrap())
+    }
+
+    fn close(&mut self) {
+        let Some(listening) = self.listening.take() else { return };
+        self.is_closing.store(true, Ordering::SeqCst);
+        // Wakes it up.
+        let _ = TcpStream::connect(self.address);
+        listening.join().expect("the scripted relay");
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.close();
+        }
+    }
+}
+
+struct House {
+    tls: Arc<rustls::ServerConfig>,
+    /// Shared by all connections, so that a rule for once is used up once.
+    script: Mutex<Script>,
+    heard: Arc<Mutex<Vec<Dialogue>>>,
+}
+
+/// A socket that counts the client's flights.
+struct Wire {
+    socket: TcpStream,
+    flights: usize,
+    has_answered: bool,
+    segments: Segments,
+}
+
+impl Read for Wire {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(octets)?;
+        if read > 0 && std::mem::take(&mut self.has_answered) {
+            self.flights += 1;
+        }
+        Ok(read)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.has_answered = true;
+        self.socket.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The server's side of one connection.
+struct Server<'a> {
+    house: &'a House,
+    wire: Wire,
+    tls: Option<ServerConnection>,
+    /// Come and not yet looked at.
+    input: Vec<u8>,
+    /// To be said before the next wait.
+    output: Vec<u8>,
+    dialogue: Dialogue,
+}
+
+/// The conversation is over.
+struct Over;
+
+impl From<io::Error> for Over {
+    fn from(_: io::Error) -> Self {
+        Self
+    }
+}
+
+impl<'a> Server<'a> {
+    fn new(house: &'a House, socket: TcpStream) -> Self {
+        socket.set_nodelay(true).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        let segments = house.script.lock().unwrap().segments;
+        let wire = Wire { socket, flights: 0, has_answered: true, segments };
+        Self { house, wire, tls: None, input: Vec::new(), output: Vec::new(), dialogue: Dialogue::default() }
+    }
+
+    fn serve(mut self) -> Dialogue {
+        let _over = self.converse();
+        let _ = self.flush();
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            let _ = tls.write_tls(&mut self.wire);
+        }
+        self.dialogue.flights = self.wire.flights;
+        self.dialogue
+    }
+
+    fn converse(&mut self) -> Result<(), Over> {
+        // The client has not spoken, and nothing of it is counted.
+        self.wire.has_answered = false;
+        if self.script(|script| script.tls) == Tls::Implicit {
+            self.wire.has_answered = true;
+            self.handshake()?;
+        }
+        self.say(GREETING, "220 relay.example ESMTP")?;
+        let (mut is_known, mut mail, mut recipients) = (self.script(|script| script.login.is_none()), None, Vec::new());
+        loop {
+            let command = self.line()?;
+            self.dialogue.commands.push(command.clone());
+            let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
+            match verb.as_str() {
+                "EHLO" => {
+                    let is_encrypted = self.tls.is_some();
+                    let offers = self.script(|script| script.ehlo(is_encrypted));
+                    self.say(&command, &offers)?;
+                    mail = None;
+                }
+                "HELO" => {
+                    self.say(&command, "250 relay.example")?;
+                }
+                "STARTTLS" => {
+                    if self.say(&command, "220 2.0.0 go ahead")? == 220 {
+                        self.flush()?;
+                        self.handshake()?;
+                    }
+                }
+                "AUTH" => is_known |= self.auth(&command)?,
+                "MAIL" if !is_known => {
+                    self.say(&command, "530 5.7.0 log in first")?;
+                }
+                "MAIL" => {
+                    if self.say(&command, "250 2.1.0 sender ok")? == 250 {
+                        (mail, recipients) = (Some(command), Vec::new());
+                    }
+                }
+                "RCPT" if mail.is_none() => {
+                    self.say(&command, "503 5.5.1 MAIL first")?;
+                }
+                "RCPT" => {
+                    if matches!(self.say(&command, "250 2.1.5 recipient ok")?, 250 | 251) {
+                        recipients.push(command);
+                    }
+                }
+                "DATA" => {
+                    let default = match (&mail, recipients.len()) {
+                        (None, _) => "503 5.5.1 MAIL first",
+                        (Some(_), 0) => "554 5.5.1 no valid recipients",
+                        _ => "354 go on",
+                    };
+                    if self.say(&command, default)? == 354 {
+                        let content = self.content()?;
+                        if self.say(DOT, "250 2.0.0 taken")? == 250 {
+                            let mail = mail.clone().unwrap_or_default();
+                            self.dialogue.letters.push(Letter { mail, recipients: recipients.clone(), content });
+                        }
+                        mail = None;
+                    }
+                }
+                "RSET" => {
+                    mail = None;
+                    self.say(&command, "250 2.0.0 ok")?;
+                }
+                "NOOP" => {
+                    self.say(&command, "250 2.0.0 ok")?;
+                }
+                "QUIT" => {
+                    self.say(&command, "221 2.0.0 bye")?;
+                    return Err(Over);
+                }
+                _ => {
+                    self.say(&command, "500 5.5.1 what?")?;
+                }
+            }
+        }
+    }
+
+    fn script<T>(&self, ask: impl FnOnce(&mut Script) -> T) -> T {
+        ask(&mut self.house.script.lock().unwrap())
+    }
+
+    /// Answers as the script has it, or as a good server does; the code that was said last.
+    fn say(&mut self, moment: &str, default: &str) -> Result<u16, Over> {
+        let act = self.script(|script| script.act(moment));
+        let text = match act {
+            None => default.to_owned(),
+            Some(Act::Say(text)) => text,
+            Some(act) => return self.perform(act),
+        };
+        self.output.extend_from_slice(text.replace('\n', "\r\n").as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+        if self.wire.segments != Segments::Merged {
+            self.flush()?;
+        }
+        let last = text.lines().last().unwrap_or_default();
+        Ok(last.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default())
+    }
+
+    fn perform(&mut self, act: Act) -> Result<u16, Over> {
+        match act {
+            Act::Say(text) => self.output.extend_from_slice(text.as_bytes()),
+            Act::Raw(octets) => {
+                let code = octets.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+                self.output.extend_from_slice(&octets);
+                return Ok(code.unwrap_or_default());
+            }
+            Act::Drip(text, pause) => {
+                self.flush()?;
+                for octet in text.bytes() {
+                    self.write(&[octet])?;
+                    thread::sleep(pause);
+                }
+                return Ok(text.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default());
+            }
+            Act::SayAndDrop(text) => {
+                self.output.extend_from_slice(format!("{text}\r\n").as_bytes());
+                self.flush()?;
+                return Err(Over);
+            }
+            Act::Reset => {
+                let _ = socket2::SockRef::from(&self.wire.socket).set_linger(Some(Duration::ZERO));
+                // Nothing more may be said, or it would be a plain end.
+                (self.tls, self.output) = (None, Vec::new());
+                return Err(Over);
+            }
+            Act::Stall => {
+                self.flush()?;
+                while self.read()? > 0 {}
+                return Err(Over);
+            }
+            Act::Flood(octets) => {
+                self.flush()?;
+                let rounds = (64 << 20) / octets.len().max(1);
+                for _ in 0..rounds {
+                    self.write(&octets)?;
+                }
+                return Err(Over);
+            }
+            Act::Drop | Act::DropAfter(_) => {
+                self.flush()?;
+                return Err(Over);
+            }
+        }
+        Ok(0)
+    }
+
+    /// The exchange behind an AUTH; whether it has succeeded.
+    fn auth(&mut self, command: &str) -> Result<bool, Over> {
+        if let Some(act) = self.script(|script| script.act(command)) {
+            match act {
+                Act::Say(text) => self.output.extend_from_slice(format!("{text}\r\n").replace('\n', "\r\n").as_bytes()),
+                act => drop(self.perform(act)?),
+            }
+            return Ok(false);
+        }
+        let mut words = command.split(' ').skip(1);
+        let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
+        let initial = words.next().map(str::to_owned);
+        let (user, password) = match mechanism.as_str() {
+            "PLAIN" => {
+                let response = match initial {
+                    Some(initial) => initial,
+                    None => self.challenge("")?,
+                };
+                let response = BASE64.decode(response).unwrap_or_default();
+                let mut parts = response.split(|&octet| octet == 0).skip(1);
+                let mut part = || String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+                (part(), part())
+            }
+            "LOGIN" => {
+                let user = match initial {
+                    Some(initial) => initial,
+                    None => self.challenge("VXNlcm5hbWU6")?,
+                };
+                let password = self.challenge("UGFzc3dvcmQ6")?;
+                let text =
+                    |word: String| String::from_utf8_lossy(&BASE64.decode(word).unwrap_or_default()).into_owned();
+                (text(user), text(password))
+            }
+            _ => {
+                self.say("AUTH", "504 5.5.4 unknown mechanism")?;
+                return Ok(false);
+            }
+        };
+        let is_right = self.script(|script| script.login.clone()) == Some((user.clone(), password.clone()));
+        self.dialogue.logins.push((mechanism, user, password));
+        self.say("", if is_right { "235 2.7.0 welcome" } else { "535 5.7.8 authentication failed" })?;
+        Ok(is_right)
+    }
+
+    fn challenge(&mut self, text: &str) -> Result<String, Over> {
+        self.output.extend_from_slice(format!("334 {text}\r\n").as_bytes());
+        self.line()
+    }
+
+    /// The content up to its final dot, unstuffed.
+    fn content(&mut self) -> Result<Vec<u8>, Over> {
+        let limit = match self.script(|script| script.act(CONTENT)) {
+            Some(Act::DropAfter(limit)) => limit,
+            Some(Act::Say(text)) => {
+                self.output.extend_from_slice(format!("{text}\r\n").as_bytes());
+                self.flush()?;
+                usize::MAX
+            }
+            Some(act) => {
+                self.perform(act)?;
+                usize::MAX
+            }
+            None => usize::MAX,
+        };
+        let mut content = Vec::new();
+        loop {
+            let line = self.raw_line(limit.saturating_sub(content.len()))?;
+            match line.strip_prefix(b".") {
+                Some(b"\r\n") => return Ok(content),
+                Some(rest) => content.extend_from_slice(rest),
+                None => content.extend_from_slice(&line),
+            }
+        }
+    }
+
+    fn line(&mut self) -> Result<String, Over> {
+        let line = self.raw_line(usize::MAX)?;
+        let text = String::from_utf8_lossy(&line);
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// A line with its end; it is over where the line is not there before `limit` octets.
+    fn raw_line(&mut self, limit: usize) -> Result<Vec<u8>, Over> {
+        let mut seen = 0;
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.input[seen..]) {
+                let rest = self.input.split_off(seen + end + 1);
+                return Ok(std::mem::replace(&mut self.input, rest));
+            }
+            seen = self.input.len();
+            if seen > limit || self.read()? == 0 {
+                return Err(Over);
+            }
+        }
+    }
+
+    /// Waits for more from the client; 0 is its end.
+    fn read(&mut self) -> Result<usize, Over> {
+        self.flush()?;
+        let mut octets = [0; 16 * 1024];
+        let read = match &mut self.tls {
+            None => self.wire.read(&mut octets)?,
+            Some(tls) => rustls::Stream::new(tls, &mut self.wire).read(&mut octets)?,
+        };
+        let heard = if self.tls.is_some() { &mut self.dialogue.encrypted } else { &mut self.dialogue.clear };
+        heard.extend_from_slice(&octets[..read]);
+        self.input.extend_from_slice(&octets[..read]);
+        Ok(read)
+    }
+
+    fn flush(&mut self) -> Result<(), Over> {
+        let output = std::mem::take(&mut self.output);
+        let size = if self.wire.segments == Segments::Octets { 1 } else { output.len().max(1) };
+        for part in output.chunks(size) {
+            self.write(part)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, octets: &[u8]) -> Result<(), Over> {
+        match &mut self.tls {
+            None => self.wire.write_all(octets)?,
+            Some(tls) => {
+                let mut stream = rustls::Stream::new(tls, &mut self.wire);
+                stream.write_all(octets)?;
+                stream.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn handshake(&mut self) -> Result<(), Over> {
+        if let Some(act) = self.script(|script| script.act(HANDSHAKE)) {
+            let mut hello = [0; 1024];
+            let _ = self.wire.read(&mut hello)?;
+            self.perform(act)?;
+            return self.flush();
+        }
+        let mut tls = ServerConnection::new(Arc::clone(&self.house.tls)).unwrap();
+        // What came in clear behind STARTTLS is dropped, as RFC 3207 demands.
+        self.input.clear();
+        let done = tls.complete_io(&mut self.wire);
+        self.dialogue.sni = tls.server_name().map(str::to_owned);
+        done?;
+        self.tls = Some(tls);
+        Ok(())
+    }
+}
