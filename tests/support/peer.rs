@@ -34,11 +34,6 @@ pub fn program(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
 }
 
-/// A package that is not installed but unpacked by `.ci/peers`.
-pub fn unpacked(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers").join(path)
-}
-
 /// A loopback port that nobody listens on. Below the range that outgoing connections are given their ports from,
 /// so that a relay which is stopped finds it free again.
 pub fn free_port() -> u16 {
