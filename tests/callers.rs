@@ -10,7 +10,7 @@ use std::io::Write;
 use std::process::Command;
 use support::household::{Ended, Household, sendmail};
 use support::peer::{here, run};
-use support::relay::{Act, Letter, Relay, Script};
+use support::relay::{Letter, Relay, Script};
 
 /// A program and how it is made to send: `$TO` is whom to, the subject (where it has a say) is "hello", the text has
 /// "good day" in it.
@@ -21,6 +21,8 @@ struct Caller {
     script: &'static str,
     /// Whether its exit status tells that nobody has the letter.
     tells: bool,
+    /// Whether it asks for a report to the sender, too (`-oem`).
+    reports: bool,
 }
 
 /// They wait for the letter themselves, or the namespace does.
@@ -38,6 +40,7 @@ const CALLERS: [Caller; 11] = [
             mount --bind "$TELLTALE" /usr/sbin/sendmail
             cron -f & until_told"#,
         tells: false,
+        reports: true,
     },
     Caller {
         name: "at",
@@ -55,6 +58,7 @@ const CALLERS: [Caller; 11] = [
             mount --bind "$TELLTALE" /usr/sbin/sendmail
             atd -f & until_told"#,
         tells: false,
+        reports: false,
     },
     Caller {
         name: "anacron",
@@ -64,6 +68,7 @@ const CALLERS: [Caller; 11] = [
             printf 'MAILTO=%s\n1 0 job echo good day\n' "$TO" >tab
             anacron -d -f -n -t "$PWD/tab" -S "$PWD" 2>/dev/null"#,
         tells: false,
+        reports: false,
     },
     Caller {
         name: "s-nail",
@@ -71,13 +76,15 @@ const CALLERS: [Caller; 11] = [
         program: "s-nail",
         script: r#"echo good day | s-nail -n -S mta=/usr/sbin/sendmail -S sendwait -s hello "$TO""#,
         tells: true,
+        reports: false,
     },
     Caller {
         name: "mailx",
         package: "bsd-mailx",
         program: "bsd-mailx",
         script: r#"echo good day | bsd-mailx -s hello "$TO""#,
-        tells: false,
+        tells: true,
+        reports: false,
     },
     Caller {
         name: "GNU mail",
@@ -85,6 +92,7 @@ const CALLERS: [Caller; 11] = [
         program: "mail.mailutils",
         script: r#"echo good day | mail.mailutils -s hello "$TO""#,
         tells: true,
+        reports: false,
     },
     Caller {
         name: "mutt",
@@ -92,6 +100,7 @@ const CALLERS: [Caller; 11] = [
         program: "mutt",
         script: r#"echo good day | mutt -n -F /dev/null -s hello -- "$TO""#,
         tells: true,
+        reports: true,
     },
     Caller {
         name: "git send-email",
@@ -104,6 +113,7 @@ const CALLERS: [Caller; 11] = [
             /usr/bin/git --exec-path=/usr/lib/git-core send-email --quiet --confirm=never --suppress-cc=all \
                 --from='Alice <alice@example.org>' --to="$TO" 0001-hello.patch"#,
         tells: true,
+        reports: false,
     },
     Caller {
         name: "PHP mail()",
@@ -111,6 +121,7 @@ const CALLERS: [Caller; 11] = [
         program: "php",
         script: r#"php -r 'exit(mail(getenv("TO"), "hello", "good day\r\n") ? 0 : 1);'"#,
         tells: true,
+        reports: false,
     },
     Caller {
         name: "Python subprocess",
@@ -122,6 +133,7 @@ import os, subprocess, sys
 letter = "To: %s\nSubject: hello\n\ngood day\n" % os.environ["TO"]
 sys.exit(subprocess.run(["/usr/sbin/sendmail", "-t", "-oi"], input=letter.encode()).returncode)'"#,
         tells: true,
+        reports: false,
     },
     Caller {
         name: "Emacs message-mode",
@@ -139,6 +151,7 @@ sys.exit(subprocess.run(["/usr/sbin/sendmail", "-t", "-oi"], input=letter.encode
 END
             emacs --batch --quick --load send.el >/dev/null 2>&1"#,
         tells: true,
+        reports: false,
     },
 ];
 
@@ -260,13 +273,170 @@ fn no_caller_loses_a_letter_to_a_relay_that_is_down() {
 }
 
 #[test]
-fn a_caller_who_listens_hears_of_a_refused_recipient() {
-    for caller in CALLERS.iter().filter(|caller| caller.tells && caller.is_here()) {
-        let relay = Relay::start(Script::open().on("RCPT", Act::Say("550 5.1.1 no such person".to_owned())));
+fn whoever_can_hear_of_a_refused_recipient_does() {
+    for caller in CALLERS.iter().filter(|caller| caller.is_here()) {
+        let relay = Relay::start(Script::open().on("RCPT", "550 5.1.1 no such person"));
         let household = Household::new(&config(&relay));
         let ended = caller.send(&household, "nobody@example.org");
-        assert_ne!(ended.status, 0, "{}: {ended:?}", caller.name);
+        assert_eq!(ended.status != 0, caller.tells, "{}: {ended:?}", caller.name);
         assert_eq!(letters(relay).len(), 0, "{}", caller.name);
-        assert_eq!(household.mailq(), "Mail queue is empty\n", "{}: {ended:?}", caller.name);
+        let queue = household.mailq();
+        assert_eq!(queue.contains("MAILER-DAEMON"), caller.reports, "{}: {queue}", caller.name);
+        assert_eq!(queue == "Mail queue is empty\n", !caller.reports, "{}: {queue}", caller.name);
+    }
+}
+
+#[test]
+fn nagios_reads_our_queue_as_postfixs() {
+    const PLUGIN: &str = "/usr/lib/nagios/plugins/check_mailq";
+    if !here(&["root", "unshare", "pgrep", "/usr/bin/mailq", PLUGIN]) {
+        return;
+    }
+    let check = Caller {
+        name: "check_mailq",
+        package: "monitoring-plugins-standard",
+        program: PLUGIN,
+        script: "/usr/lib/nagios/plugins/check_mailq -M postfix -w 1 -c 3",
+        tells: true,
+        reports: false,
+    };
+    let relay = Relay::start(Script::open());
+    let household = Household::new(&config(&relay));
+    for (queued, status, word) in [(0, 0, "OK"), (1, 1, "WARNING"), (3, 2, "CRITICAL")] {
+        while !household.mailq().contains(&format!("in {queued} Request")) && queued > 0 {
+            household.send(&["-odq", "bob@example.org"], b"Subject: later\n\nLater.\n");
+        }
+        let ended = check.send(&household, "");
+        assert_eq!((ended.status, ended.stdout.contains(word)), (status, true), "{queued} letters: {ended:?}");
+    }
+}
+
+/// The words and the letter of callers that are not in Debian, or too large for a test, as they were captured.
+#[test]
+fn the_words_of_every_caller_are_understood() {
+    const PLAIN: &str = "To: bob@example.org\nSubject: hello\n\ngood day\n";
+    const CRLF: &str = "To: bob@example.org\r\nSubject: hello\r\n\r\ngood day\r\n";
+    const HIDDEN: &str = "To: bob@example.org\nBcc: carol@example.org\nSubject: hello\n\ngood day\n";
+    const BOB: &[&str] = &["bob@example.org"];
+    const BOTH: &[&str] = &["bob@example.org", "carol@example.org"];
+    let alice = "alice@example.org";
+    let rows: &[(&str, &[&str], &str, &str, &[&str])] = &[
+        ("cron", &["-FCronDaemon", "-i", "-B8BITMIME", "-oem", "bob@example.org"], PLAIN, alice, BOB),
+        (
+            "cron, two",
+            &["-FCronDaemon", "-i", "-B8BITMIME", "-oem", "bob@example.org,carol@example.org"],
+            PLAIN,
+            alice,
+            BOTH,
+        ),
+        ("cronie", &["-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", "root"], PLAIN, "root@box.example", BOB),
+        ("anacron", &["-FAnacron", "-odi", "bob@example.org"], PLAIN, alice, BOB),
+        ("at", &["-i", "bob"], PLAIN, alice, &["bob@box.example"]),
+        ("systemd-cron", &["-i", "-B", "8BITMIME", "bob@example.org"], PLAIN, alice, BOB),
+        ("busybox crond", &["-ti"], PLAIN, alice, BOB),
+        ("dcron", &["-t", "-oem", "-i"], PLAIN, alice, BOB),
+        ("bsd-mailx", &["-i", "-t", "-m"], HIDDEN, alice, BOTH),
+        (
+            "s-nail",
+            &["-i", "-m", "-F", "Alice", "-f", "ann@example.org", "--", "bob@example.org"],
+            PLAIN,
+            "ann@example.org",
+            BOB,
+        ),
+        ("mailutils", &["-oi", "-f", "ann@example.org", "-t"], PLAIN, "ann@example.org", BOB),
+        (
+            "mutt",
+            &[
+                "-oem",
+                "-oi",
+                "-B8BITMIME",
+                "-f",
+                "ann@example.org",
+                "-N",
+                "failure,delay",
+                "-R",
+                "hdrs",
+                "--",
+                "bob@example.org",
+            ],
+            PLAIN,
+            "ann@example.org",
+            BOB,
+        ),
+        ("aerc", &["bob@example.org"], CRLF, alice, BOB),
+        ("alpine", &["-oem", "-t", "-oi"], PLAIN, alice, BOB),
+        (
+            "git",
+            &["-f", "ann@example.org", "-i", "bob@example.org", "carol@example.org"],
+            PLAIN,
+            "ann@example.org",
+            BOTH,
+        ),
+        ("PHP", &["-t", "-i"], CRLF, alice, BOB),
+        ("PHP with -f", &["-t", "-i", "-fann@example.org"], CRLF, "ann@example.org", BOB),
+        ("PHPMailer", &["-fann@example.org", "-i", "-t"], HIDDEN, "ann@example.org", BOTH),
+        ("Symfony -t", &["-i", "-fann@example.org", "bob@example.org"], PLAIN, "ann@example.org", BOB),
+        (
+            "PEAR",
+            &["-i", "-fann@example.org", "--", "bob@example.org", "carol@example.org"],
+            PLAIN,
+            "ann@example.org",
+            BOTH,
+        ),
+        ("GitLab", &["-i", "-t", "-f", "ann@example.org", "bob@example.org"], PLAIN, "ann@example.org", BOB),
+        (
+            "Nodemailer",
+            &["-i", "-f", "ann@example.org", "bob@example.org", "carol@example.org"],
+            HIDDEN,
+            "ann@example.org",
+            BOTH,
+        ),
+        ("lettre", &["-i", "-f", "ann@example.org", "--", "bob@example.org"], CRLF, "ann@example.org", BOB),
+        ("Email::Sender", &["-i", "-f", "", "--", "bob@example.org"], PLAIN, "", BOB),
+        ("MIME::Lite", &["-t", "-oi", "-oem", "-fann@example.org"], HIDDEN, "ann@example.org", BOTH),
+        ("Mail::Mailer", &["-t"], PLAIN, alice, BOB),
+        ("Swoosh", &["-fann@example.org", "-oi", "-t", "-N", "delay,failure,success"], PLAIN, "ann@example.org", BOB),
+        ("RT's bounce", &["-oi", "-t", "-f", "<>"], PLAIN, "", BOB),
+        ("RT", &["-oi", "-t", "-ODeliveryMode=i", "-OErrorMode=m"], PLAIN, alice, BOB),
+        (
+            "Sympa",
+            &["-oi", "-odi", "-oem", "-N", "success,delay,failure", "-V00000042", "-f", "", "--", "bob@example.org"],
+            PLAIN,
+            "",
+            BOB,
+        ),
+        ("Dovecot", &["-i", "-f", "<>", "--", "bob@example.org"], CRLF, "", BOB),
+        ("Emacs", &["-oi", "-f", "ann@example.org", "-oep", "-odi", "-t"], PLAIN, "ann@example.org", BOB),
+        (
+            "Emacs' resend",
+            &["-oi", "-f", "ann@example.org", "-oem", "bob@example.org, carol@example.org"],
+            PLAIN,
+            "ann@example.org",
+            BOTH,
+        ),
+        ("reportbug", &["-f", "ann@example.org", "-oi", "-oem", "bob@example.org"], PLAIN, "ann@example.org", BOB),
+        ("popularity-contest", &["-oi", "-f", "ann@example.org", "bob@example.org"], PLAIN, "ann@example.org", BOB),
+        ("rkhunter", &["bob@example.org"], PLAIN, alice, BOB),
+        ("fail2ban", &["-f", "ann@example.org", "bob@example.org"], PLAIN, "ann@example.org", BOB),
+        ("logwatch, mdadm, sudo", &["-t"], PLAIN, alice, BOB),
+        ("logcheck", &["-oi", "bob@example.org"], PLAIN, alice, BOB),
+        ("bcron", &["-FCronDaemon", "-odi", "-oem", "bob@example.org"], PLAIN, alice, BOB),
+        ("vacation", &["-f", "<>", "-eq", "bob@example.org"], PLAIN, "", BOB),
+    ];
+    for (caller, words, letter, from, to) in rows {
+        let relay = Relay::start(Script::open());
+        let household = Household::new(&config(&relay));
+        let ended = household.sendmail(words, letter.as_bytes());
+        assert_eq!((ended.status, &*ended.stdout, &*ended.stderr), (0, "", ""), "{caller}");
+        let letters = letters(relay);
+        assert_eq!(letters.len(), 1, "{caller}: {letters:?}");
+        let letter = &letters[0];
+        assert!(letter.mail.starts_with(&format!("MAIL FROM:<{from}>")), "{caller}: {}", letter.mail);
+        let recipients: Vec<_> = letter.recipients.iter().map(|to| to.split(['<', '>']).nth(1).unwrap_or(to)).collect();
+        assert_eq!(&recipients, to, "{caller}");
+        let content = String::from_utf8_lossy(&letter.content);
+        let (header, body) = content.split_once("\r\n\r\n").unwrap();
+        assert!(!header.contains("Bcc") && header.contains("Subject: hello"), "{caller}: {header}");
+        assert_eq!(body, "good day\r\n", "{caller}");
     }
 }
