@@ -161,13 +161,16 @@ fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<
     Ok(Some(settings))
 }
 
+/// Files that hold passwords.
+type WithSecrets = Vec<(PathBuf, Opened)>;
+
 /// Reads a mailrc and what it sources; gives the files that hold passwords as well.
 fn read_mailrc(
     path: &Path,
     opened: Opened,
     home: Option<&Path>,
     trust: Trust,
-) -> Result<Option<(Settings, Vec<(PathBuf, Opened)>)>, Broken> {
+) -> Result<Option<(Settings, WithSecrets)>, Broken> {
     let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
     let mut files = HashMap::from([(path.to_owned(), opened)]);
     let mut source = |other: &Path| -> Result<Zeroizing<String>, mailrc::NotSourced> {

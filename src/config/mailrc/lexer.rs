@@ -86,7 +86,7 @@ pub(super) struct Word {
 /// The words of a command.
 pub(super) struct Words {
     /// Those that are whole.
-    pub words: Vec<Word>,
+    pub list: Vec<Word>,
     /// Where the next command of the line begins.
     pub rest: Option<usize>,
     /// What is wrong, and the word as far as it was read.
@@ -96,7 +96,7 @@ pub(super) struct Words {
 /// Splits a line from an octet on. `variable` gives what `$NAME` stands for.
 pub(super) fn words(line: &str, from: usize, style: Style, variable: &dyn Fn(&str) -> String) -> Words {
     let mut lexer = Lexer { line, at: from, style, variable };
-    let mut all = Words { words: Vec::new(), rest: None, broken: None };
+    let mut all = Words { list: Vec::new(), rest: None, broken: None };
     loop {
         lexer.skip_space();
         match lexer.peek() {
@@ -112,7 +112,7 @@ pub(super) fn words(line: &str, from: usize, style: Style, variable: &dyn Fn(&st
             all.broken = Some((word, what));
             return all;
         }
-        all.words.push(word);
+        all.list.push(word);
     }
 }
 

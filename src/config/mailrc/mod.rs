@@ -172,7 +172,7 @@ impl Reader<'_> {
                     Verb::LocalOpts => {
                         let words = self.words(&command, line, frame);
                         is_local =
-                            words.words.first().is_none_or(|word| !matches!(word.text.as_str(), "no" | "off" | "0"));
+                            words.list.first().is_none_or(|word| !matches!(word.text.as_str(), "no" | "off" | "0"));
                         words.rest
                     }
                     _ => self.command(&command, line, frame),
@@ -223,7 +223,7 @@ impl Reader<'_> {
 
     fn branch(&mut self, command: &Command, line: &Line, frame: &Frame, branches: &mut Vec<Branch>) -> Option<usize> {
         let words = self.words(command, line, frame);
-        let condition: Vec<&str> = words.words.iter().map(|word| word.text.as_str()).collect();
+        let condition: Vec<&str> = words.list.iter().map(|word| word.text.as_str()).collect();
         let holds = || condition::holds(&condition, &|name| self.state.variables.contains_key(name));
         match command.verb {
             Verb::If => {
@@ -250,7 +250,7 @@ impl Reader<'_> {
 
     fn keep_block(&mut self, command: &Command, line: &Line, frame: &Frame, block: Vec<Rc<Line>>) {
         let words = self.words(command, line, frame);
-        let [name, _] = &words.words[..] else {
+        let [name, _] = &words.list[..] else {
             return self.problem(line.place(command.end), "write: account NAME {, or: define NAME {");
         };
         let (name, block) = (name.text.to_string(), Rc::new(block));
@@ -267,11 +267,11 @@ impl Reader<'_> {
         let words = self.words(command, line, frame);
         match command.verb {
             Verb::Set => self.set(&words, line),
-            Verb::Unset => words.words.iter().for_each(|word| drop(self.state.variables.remove(word.text.as_str()))),
-            Verb::Account => self.state.active = words.words.first().map(|word| word.text.to_string()),
-            Verb::Call => self.call(&words.words, line, command.is_optional, frame),
+            Verb::Unset => words.list.iter().for_each(|word| drop(self.state.variables.remove(word.text.as_str()))),
+            Verb::Account => self.state.active = words.list.first().map(|word| word.text.to_string()),
+            Verb::Call => self.call(&words.list, line, command.is_optional, frame),
             Verb::Source => {
-                for word in words.words.iter().take(1) {
+                for word in words.list.iter().take(1) {
                     self.source(word, line, command.is_optional, frame);
                 }
             }
@@ -283,7 +283,7 @@ impl Reader<'_> {
 
     fn set(&mut self, words: &lexer::Words, line: &Line) {
         let mut previous = None;
-        for Word { text, at } in &words.words {
+        for Word { text, at } in &words.list {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             if let Some(name) = previous.filter(|_| name.is_empty()) {
                 self.problem(line.place(*at), format!("{name}: write {name}=VALUE, without spaces around the ="));
@@ -377,7 +377,7 @@ impl Reader<'_> {
                 relay::Variables { set: &self.state.variables, home: self.home }.account(name, &mut self.problems);
             if let Some((account, secret)) = read {
                 if reading.settings.accounts.is_empty() || reading.settings.default.as_deref() == Some(name) {
-                    reading.settings.domain = account.helo.clone();
+                    reading.settings.domain.clone_from(&account.helo);
                 }
                 reading.settings.accounts.push(account);
                 reading.secret_files.extend(secret.filter(|file| !reading.secret_files.contains(file)));

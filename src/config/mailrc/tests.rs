@@ -327,7 +327,7 @@ proptest! {
             "set mta=smtp://", "set v15-compat=", "wysh set password=", "set ", "unset ", "account ", "define a {\n", "}\n",
             "call a ", "source more", "if ", "else ", "endif\n", "localopts ",
         ];
-        let text: String = lines.iter().map(|(start, rest)| format!("{}{rest}\n", starts[*start])).collect();
+        let text = lines.iter().map(|(start, rest)| format!("{}{rest}\n", starts[*start])).collect::<Vec<_>>().concat();
         let _ = read_with(&text, &[("/home/a/more", "call a\nsource more\n")]);
     }
 
@@ -341,7 +341,7 @@ proptest! {
 
     #[test]
     fn any_password_can_be_percent_encoded(password in "[^\\x00\\r\\n]+") {
-        let encoded: String = password.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let encoded = password.bytes().map(|octet| format!("%{octet:02x}")).collect::<Vec<_>>().concat();
         let text = format!("set mta=smtps://u:{encoded}@relay\n");
         let account = read_with(&text, &[]).unwrap().unwrap().settings.accounts.remove(0);
         prop_assert_eq!(account.password, Some(PasswordSource::Literal(Zeroizing::new(password))));

@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::Host;
 use proptest::prelude::*;
+use std::time::Duration;
 
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
@@ -299,7 +300,7 @@ proptest! {
     #[test]
     fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
         let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
-        let text: String = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect();
+        let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
         if let Err(problems) = read_text(&text) {
             prop_assert!(!problems.is_empty());
         }
