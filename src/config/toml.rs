@@ -11,7 +11,7 @@ use super::check::{self, Flaw};
 use super::notation::{self, Written};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls};
+use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls};
 use crate::message::address::parse_sender;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -264,8 +264,11 @@ pub(super) fn read(file: &Path, text: &str, home: Option<&Path>) -> Result<Setti
         reader.root(tree.get_ref(), &mut settings);
     } else {
         let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-        reader.problems =
-            errors.iter().map(|error| (at(error), format!("this is no TOML: {}", error.message()))).collect();
+        reader.problems = errors
+            .iter()
+            .take(MAX_PROBLEMS)
+            .map(|error| (at(error), format!("this is no TOML: {}", error.message())))
+            .collect();
     }
     if reader.problems.is_empty() {
         return Ok(settings);
@@ -345,8 +348,12 @@ impl<'a> Reader<'a> {
 
     fn accounts(&mut self, accounts: &DeTable<'a>) -> Vec<Draft> {
         let mut drafts = Vec::new();
-        for (name, value) in in_order(accounts) {
+        for (i, (name, value)) in in_order(accounts).into_iter().enumerate() {
             let at = name.span().start;
+            if i == MAX_ACCOUNTS {
+                self.problem(at, format!("there are more than {MAX_ACCOUNTS} accounts"));
+                break;
+            }
             let label = name.get_ref().as_ref();
             let DeValue::Table(keys) = value.get_ref() else {
                 let text = format!("account.{label}: this is no table; write [account.NAME], and {label} below it");
@@ -396,6 +403,9 @@ impl<'a> Reader<'a> {
         value: &Spanned<DeValue<'a>>,
         target: &mut T,
     ) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
         let name = key.get_ref().as_ref();
         if let Some(row) = rows.iter().find(|row| row.key == name) {
             if let Err(wrong) = (row.read)(target, self.value(value)) {

@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 pub(super) const MAX_WORD: usize = 8 * 1024;
 
 /// A logical line: continuations joined.
-#[derive(Debug)]
 pub(super) struct Line {
     file: Rc<Path>,
     /// May hold a password.
@@ -75,7 +74,7 @@ pub(super) enum Style {
 }
 
 /// A word without its quotes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Word {
     /// What it says.
     pub text: Zeroizing<String>,
