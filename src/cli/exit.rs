@@ -47,7 +47,7 @@ fn refusal(why: &Why) -> u8 {
         Why::NoRecipients | Why::BadAddress(..) | Why::BadMailbox(..) => USAGE,
         Why::BadField(_) | Why::Loop(_) => DATAERR,
         Why::Message(unreadable) => message(unreadable),
-        Why::NoAccount(_) => CONFIG,
+        Why::NoAccount(_) | Why::Aliases(_) => CONFIG,
         Why::Queue(error) => queue(error),
         Why::Outcomes(attempted) => outcomes(attempted),
     }

@@ -19,7 +19,7 @@ use crate::outcome::{Blame, Outcome, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
-use crate::submit::{self, ATTEMPT, End, Keep, Letter, When, Why, Wishes};
+use crate::submit::{self, ATTEMPT, Counter, End, Keep, Letter, When, Why, Wishes};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -42,7 +42,8 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Command::Help) => face.print(&options::help(program)),
         Ok(Command::Version) => face.print(&format!("Version {} (Pillarbox)\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Nothing | Command::Aliases(_)) => 0,
+        Ok(Command::Nothing) => 0,
+        Ok(Command::Aliases(config)) => check_aliases(face, config.as_deref()),
         Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
         Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
@@ -79,6 +80,22 @@ impl Face<'_> {
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Ok(()) => 0,
             Err(_) => sysexits::IOERR,
+        }
+    }
+}
+
+/// `newaliases`: there is no database to make; what is wrong with the aliases is told. Packages run it on machines that
+/// have no configuration yet, so that is no error.
+fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
+    let host = Host::look();
+    let checked = configuration::find(&host, config).and_then(|found| {
+        found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
+    });
+    match checked {
+        Ok(()) => 0,
+        Err(sentence) => {
+            face.say(&sentence);
+            sysexits::CONFIG
         }
     }
 }
@@ -151,8 +168,10 @@ fn take_letter(
     let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
-    let here = configuration::here(host);
-    submit::prepare(wishes, &configuration.settings, &here, message.map_err(Why::Message)?)
+    let message = message.map_err(Why::Message)?;
+    let (settings, here) = (&configuration.settings, configuration::here(host));
+    let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
+    Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
