@@ -67,10 +67,9 @@ fn words(command: &clap::Command) -> Vec<String> {
 fn every_subcommand_and_its_options_are_in_the_manual() {
     let (page, known) = (manual("pillarbox.1"), words(&pillarbox::cli::pillarbox::Words::command()));
     assert!(known.len() > 15, "{known:?}");
-    let (_, description) = page.split_once(".Sh DESCRIPTION").unwrap();
     for word in known {
         let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
-        let there = description.split(&word).skip(1).any(is_whole);
+        let there = page.split(&word).skip(1).any(is_whole);
         assert!(there, "{word} is not in man/pillarbox.1");
     }
 }
