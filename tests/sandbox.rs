@@ -31,7 +31,7 @@ fn is_empty(dir: &Path) -> bool {
 }
 
 const LETTER: &str =
-    r#"printf 'Subject: hello\n\nFirst letter.\n.\n' | sendmail -i -f alice@example.org bob@example.org"#;
+    r"printf 'Subject: hello\n\nFirst letter.\n.\n' | sendmail -i -f alice@example.org bob@example.org";
 
 #[test]
 fn a_letter_goes_through_the_real_sendmail_and_is_shown() {
