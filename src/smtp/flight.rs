@@ -130,6 +130,7 @@ enum Pace {
 struct Passage<C> {
     cargo: C,
     transaction: Transaction,
+    /// The end of its time, which begins when those before it are answered.
     deadline: Instant,
     /// What is said of it that counts for the [`WINDOW`].
     octets: u64,
@@ -359,9 +360,7 @@ impl<C: Cargo> Flight<'_, C> {
         if self.out.is_empty() {
             return Ok(());
         }
-        if let Some(passage) = self.aboard.back() {
-            self.session.extend(passage.deadline);
-        }
+        self.session.extend(Instant::now() + self.limit);
         let written = self.session.write(&self.out, Stage::Mail);
         if written.is_err() && self.ends {
             // Not to the end, and so the last letter not either. How far it came is not known.
@@ -443,6 +442,9 @@ impl<C: Cargo> Flight<'_, C> {
     fn report(&mut self, done: Done<'_, C>) {
         while let Some(passage) = self.aboard.pop_front_if(|passage| passage.is_settled()) {
             self.at = self.at.saturating_sub(1);
+            if let Some(next) = self.aboard.front_mut() {
+                next.deadline = Instant::now() + self.limit;
+            }
             let results = passage.transaction.results(passage.cargo.plan());
             done(passage.cargo, results);
         }

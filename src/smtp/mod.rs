@@ -19,7 +19,7 @@ pub mod interrupt;
 pub mod plan;
 pub mod reply;
 #[cfg(test)]
-pub mod scripted;
+pub(crate) mod scripted;
 pub mod session;
 pub mod stream;
 pub mod tls;

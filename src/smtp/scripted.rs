@@ -34,6 +34,7 @@ pub struct Seen {
     pub flights: usize,
 }
 
+/// One that plays to one client.
 pub struct Server {
     script: Script,
     stream: Line,
@@ -45,7 +46,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Plays to one client, on a port of its own.
+    /// Begins to play, on a port of its own.
     pub fn start(script: Script) -> (u16, JoinHandle<Seen>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
