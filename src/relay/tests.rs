@@ -215,6 +215,14 @@ const CASES: &[Case] = &[
         &["relayed", "deferred Dot protocol duplicate?"],
         &["a: 0", "b: 1"],
     ),
+    // … or a server that has had enough of us, and took nothing more.
+    Case(
+        CHUNKING,
+        &[("RSET#2", "554 too many nonmail commands !close")],
+        &["a", "b", "c", "d"],
+        &["relayed", "relayed", "deferred Mail network", "deferred Mail network"],
+        &["a: 0", "b: 1"],
+    ),
     // CHUNKING offered and BDAT refused: DATA, and each letter once.
     Case(
         CHUNKING,

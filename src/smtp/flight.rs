@@ -67,6 +67,7 @@ impl Session {
             at: 0,
             out: Vec::new(),
             ends: false,
+            dismissed: false,
         };
         let flown = flight.fly(next, done);
         if let Err(fault) = &flown {
@@ -158,6 +159,8 @@ struct Flight<'a, C> {
     out: Vec<u8>,
     /// Whether `out` ends with the end of a letter.
     ends: bool,
+    /// The server has closed the session in order (RFC 5321 §3.8): what it has not answered it has not taken.
+    dismissed: bool,
 }
 
 impl<C: Cargo> Flight<'_, C> {
@@ -401,6 +404,7 @@ impl<C: Cargo> Flight<'_, C> {
         let Passage { cargo, transaction, again, .. } = &mut self.aboard[i];
         let step = transaction.hearing;
         if reply.code == 421 {
+            self.dismissed = true;
             return Err(Fault::new(step.stage(), Cause::Reply(reply)));
         }
         let answer = self.session.judge(reply, step.stage(), |code| match step {
@@ -412,7 +416,7 @@ impl<C: Cargo> Flight<'_, C> {
         }
         match transaction.hear(answer, cargo.plan()) {
             Heard::Answer => {}
-            Heard::NoReset => return Err(self.session.breach(Stage::Mail, "refused RSET before MAIL")),
+            Heard::NoReset(refusal) => return Err(self.no_reset(&refusal)),
             // A 5xx has left no letter behind, so that it can go once more. Should the server have read it as commands,
             // then RSET, whose answer is waited for, shows it: the letter is put off, and the session ends.
             Heard::NoBdat => {
@@ -436,6 +440,18 @@ impl<C: Cargo> Flight<'_, C> {
             }
         }
         Ok(())
+    }
+
+    /// What it means that RSET was refused. Exim does so when it has had enough of a session, and hangs up.
+    fn no_reset(&mut self, refusal: &Fault) -> Fault {
+        match self.session.reply(Stage::Mail) {
+            Err(Fault { cause: Cause::Network(_), .. }) => {
+                self.dismissed = true;
+                let text = format!("{} to RSET and closed the connection", refusal.cause);
+                Fault::new(Stage::Mail, Cause::Network(text))
+            }
+            _ => self.session.breach(Stage::Mail, "refused RSET before MAIL"),
+        }
     }
 
     /// Gives back the letters that are settled, up to the first that is not.
@@ -468,8 +484,7 @@ impl<C: Cargo> Flight<'_, C> {
             let stage = passage.transaction.stage();
             passage.transaction.fail(match &fault.cause {
                 Cause::Reply(_) | Cause::Local(_) if i == struck => fault.clone(),
-                // It closes the channel, and has taken nothing that it has not answered (RFC 5321 §3.8).
-                Cause::Reply(reply) if reply.code == 421 => Fault::new(Stage::Mail, fault.cause.clone()),
+                _ if self.dismissed => Fault::new(Stage::Mail, fault.cause.clone()),
                 Cause::Reply(_) | Cause::Local(_) => {
                     let text = "was left in the middle of another letter";
                     Fault::new(Stage::Mail, Cause::Network(text.to_owned()))

@@ -54,7 +54,7 @@ pub enum Heard {
     /// The server does not know BDAT after all: the letter is as unsent as before.
     NoBdat,
     /// RSET was refused, so that nobody knows what the next commands would add to.
-    NoReset,
+    NoReset(Fault),
 }
 
 /// What the letter wants to do next.
@@ -205,7 +205,7 @@ impl Transaction {
         let step = self.hearing;
         self.hearing = self.after(step, plan);
         match (step, answer) {
-            (Step::Reset, Err(_)) => return Heard::NoReset,
+            (Step::Reset, Err(fault)) => return Heard::NoReset(fault),
             (Step::Mail, Err(fault)) => self.mail = Some(fault),
             (Step::Rcpt(i), Ok(_)) => {
                 self.accepted += 1;
