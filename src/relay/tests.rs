@@ -5,7 +5,7 @@ use crate::envelope::{Mailbox, Recipient, ReversePath};
 use crate::outcome::Outcome;
 use crate::smtp::scripted::{Script, Seen, Server, certificate};
 use proptest::prelude::*;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 const PIPELINING: &[&str] = &["PIPELINING", "8BITMIME"];
 const CHUNKING: &[&str] = &["PIPELINING", "CHUNKING", "8BITMIME"];
@@ -403,6 +403,41 @@ fn a_letter_costs_as_few_flights_as_can_be() {
 }
 
 #[test]
+fn a_letter_of_a_quarter_mebibyte_needs_no_flight_more() {
+    let many = (0..500).map(|i| format!("r{i}")).collect::<Vec<_>>().join(",");
+    let content = "a line of 32 octets, its end too\r\n".repeat(256 * 1024 / 34);
+    let script = Script { ehlo: CHUNKING, patient: true, ..Script::default() };
+    let (told, seen) = run(script, vec![Note::new(&many, &content)]);
+    assert!(told[0].split(", ").all(|outcome| outcome == "relayed"));
+    assert_eq!(seen.flights, 2, "{:?}", seen.commands);
+}
+
+#[test]
+fn a_letter_whose_last_octet_found_no_room_is_not_a_possible_duplicate() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let (hang_up, hung_up) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 relay\r\n").unwrap();
+        assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+        stream.write_all(b"250-relay\r\n250-PIPELINING\r\n250 CHUNKING\r\n").unwrap();
+        // Reads nothing more: a UNIX socket's buffer is smaller than the letter.
+        drop(hung_up.recv());
+    });
+    let mut account = account(0);
+    account.hosts = vec![Host::Unix(path)];
+    account.timeout = Duration::from_millis(300);
+    let mut connection = open_for(&account);
+    let note = Note::new("a", &"x".repeat(254 * 1024));
+    let report = connection.send(&note.envelope, &note);
+    assert_eq!(said(&report.outcomes[0]), "deferred Mail timeout");
+    drop(hang_up);
+    server.join().unwrap();
+}
+
+#[test]
 fn a_letter_that_cannot_be_read_is_never_sent_in_part() {
     let long = "a line of some length\r\n".repeat(30_000);
     for (ehlo, content, told, taken) in [
@@ -418,6 +453,7 @@ fn a_letter_that_cannot_be_read_is_never_sent_in_part() {
         let (outcomes, seen) = run(Script { ehlo, ..Script::default() }, notes);
         assert_eq!(outcomes, told, "{ehlo:?}");
         assert_eq!(seen.taken.len(), taken, "{ehlo:?}");
+        assert!(seen.broken.iter().all(|octet| b"a line of some length\r\n".contains(octet)), "nothing is added to it");
     }
 }
 

@@ -190,7 +190,7 @@ impl<C: Cargo> Flight<'_, C> {
             let passage = &mut self.aboard[self.at];
             if passage.again {
                 passage.again = false;
-                passage.transaction = Transaction::once_more(passage.cargo.plan());
+                passage.transaction = Transaction::new(Manner::Data, passage.cargo.plan());
             }
             let transaction = &mut passage.transaction;
             if reset_due && transaction.saying == Step::Mail {
@@ -417,8 +417,8 @@ impl<C: Cargo> Flight<'_, C> {
         match transaction.hear(answer, cargo.plan()) {
             Heard::Answer => {}
             Heard::NoReset(refusal) => return Err(self.no_reset(&refusal)),
-            // A 5xx has left no letter behind, so that it can go once more. Should the server have read it as commands,
-            // then RSET, whose answer is waited for, shows it: the letter is put off, and the session ends.
+            // A 5xx has left no letter behind, so that it can go once more, by DATA. Should the server have read the chunk
+            // as commands, the answers are out of step, and that or a refused RSET ends the session: the letter is put off.
             Heard::NoBdat => {
                 *again = true;
                 self.pace = Pace::Envelopes;
@@ -426,18 +426,12 @@ impl<C: Cargo> Flight<'_, C> {
                 self.session.note("* BDAT is refused although CHUNKING is offered: DATA from here on");
             }
         }
-        let closed = transaction.leaves_nothing_open();
-        let chunked = step == Step::End && transaction.manner != Manner::Data;
-        if !self.is_awaiting() {
-            if closed {
-                self.session.reset_due = false;
-            }
-            // In a flight, one answer too many has shifted the others: this was not the one to the letter.
-            let rest = self.session.left_over();
-            if chunked && !rest.is_empty() && !b"421".starts_with(&rest[..rest.len().min(3)]) {
-                self.aboard[i].transaction.reopen();
-                return Err(self.session.breach(Stage::Dot, "sent more than it was asked for"));
-            }
+        // In a flight, one answer too many has shifted the others: this was not the one to the letter.
+        let last_of_flight = step == Step::End && transaction.manner == Manner::Chunk && !self.is_awaiting();
+        let rest = self.session.left_over();
+        if last_of_flight && !rest.is_empty() && !b"421".starts_with(&rest[..rest.len().min(3)]) {
+            self.aboard[i].transaction.reopen();
+            return Err(self.session.breach(Stage::Dot, "sent more than it was asked for"));
         }
         Ok(())
     }
