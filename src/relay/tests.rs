@@ -291,6 +291,9 @@ const CASES: &[Case] = &[
     Case(PIPELINING, &[("RCPT#1", "250 ok\r\n250 ok")], &["a"], &["deferred Data protocol"], &[]),
     Case(PIPELINING, &[("DATA#1", "354 go on\r\n250 taken")], &["a"], &["deferred Content protocol"], &[]),
     Case(PIPELINING, &[("DATA#1", "354 go on\r\n554 no")], &["a", "b"], &["failed Content 554"], &[]),
+    Case(NEITHER, &[("RCPT#1", "250 ok\r\n250 ok")], &["a"], &["deferred Data protocol"], &[]),
+    Case(NEITHER, &[("RCPT#1", "250 ok\r\n421 enough !close")], &["a"], &["deferred Data 421"], &[]),
+    Case(NEITHER, &[(".#1", "250 ok\r\n250 ok")], &["a", "b"], &["relayed"], &["a: 0"]),
     // 421 behind a good answer is news for the next one only.
     Case(CHUNKING, &[("BDAT#1", "250 ok\r\n421 enough !close")], &["a"], &["relayed"], &["a: 0"]),
     Case(
@@ -413,28 +416,38 @@ fn a_letter_of_a_quarter_mebibyte_needs_no_flight_more() {
 }
 
 #[test]
-fn a_letter_whose_last_octet_found_no_room_is_not_a_possible_duplicate() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("relay.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    let (hang_up, hung_up) = std::sync::mpsc::channel::<()>();
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(b"220 relay\r\n").unwrap();
-        assert!(stream.read(&mut [0; 512]).unwrap() > 0);
-        stream.write_all(b"250-relay\r\n250-PIPELINING\r\n250 CHUNKING\r\n").unwrap();
-        // Reads nothing more: a UNIX socket's buffer is smaller than the letter.
-        drop(hung_up.recv());
-    });
-    let mut account = account(0);
-    account.hosts = vec![Host::Unix(path)];
-    account.timeout = Duration::from_millis(300);
-    let mut connection = open_for(&account);
-    let note = Note::new("a", &"x".repeat(254 * 1024));
-    let report = connection.send(&note.envelope, &note);
-    assert_eq!(said(&report.outcomes[0]), "deferred Mail timeout");
-    drop(hang_up);
-    server.join().unwrap();
+fn a_letter_whose_last_octet_found_no_room_is_neither_taken_nor_a_possible_duplicate() {
+    for (early, told) in [
+        ("", "deferred Mail timeout"),
+        ("250 ok\r\n250 ok\r\n", "deferred Content timeout"),
+        ("250 ok\r\n250 ok\r\n552 too much\r\n", "failed Dot 552"),
+        ("250 ok\r\n250 ok\r\n250 taken\r\n", "deferred Content protocol"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (hang_up, end) = std::sync::mpsc::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(b"220 relay\r\n").unwrap();
+            assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+            stream.write_all(b"250-relay\r\n250-PIPELINING\r\n250 CHUNKING\r\n").unwrap();
+            // A UNIX socket's buffer is smaller than the letter, and of that no more than its begin is read.
+            assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+            stream.write_all(early.as_bytes()).unwrap();
+            assert!(end.recv().is_err());
+        });
+        let mut account = account(0);
+        account.hosts = vec![Host::Unix(path)];
+        account.timeout = Duration::from_millis(300);
+        let mut connection = open_for(&account);
+        let note = Note::new("a", &"x".repeat(254 * 1024));
+        let report = connection.send(&note.envelope, &note);
+        assert_eq!(said(&report.outcomes[0]), told);
+        assert!(!connection.is_usable());
+        drop(hang_up);
+        server.join().unwrap();
+    }
 }
 
 #[test]

@@ -167,6 +167,7 @@ impl<C: Cargo> Flight<'_, C> {
     fn fly(&mut self, next: Next<'_, C>, done: Done<'_, C>) -> Result<(), Fault> {
         self.session.still_there()?;
         loop {
+            self.quiet()?;
             self.say(next)?;
             self.write()?;
             self.report(done);
@@ -174,6 +175,24 @@ impl<C: Cargo> Flight<'_, C> {
                 return Ok(());
             }
             self.listen(done)?;
+        }
+    }
+
+    /// Where no answer is awaited none may be there: the next command would take it for its own.
+    fn quiet(&mut self) -> Result<(), Fault> {
+        let letter = self.aboard.get(self.at).map(|passage| &passage.transaction);
+        // Before content that follows a 354 it is looked for later, and on the wire too.
+        let later = letter.is_some_and(|letter| letter.manner == Manner::Data && letter.turn() == Turn::Content);
+        if self.is_awaiting() || later || self.session.left_over().is_empty() {
+            return Ok(());
+        }
+        let stage = letter.map_or(Stage::Mail, Transaction::stage);
+        match self.session.next_reply(stage)? {
+            Some(reply) if reply.code == 421 => {
+                self.dismissed = true;
+                Err(Fault::new(stage, Cause::Reply(reply)))
+            }
+            _ => Err(self.session.breach(stage, "sent more than it was asked for")),
         }
     }
 
@@ -413,6 +432,9 @@ impl<C: Cargo> Flight<'_, C> {
         });
         if let Err(Fault { cause: Cause::Protocol(_), .. }) = &answer {
             return answer.map(drop);
+        }
+        if step == Step::End && !transaction.sent && answer.is_ok() {
+            return Err(self.session.breach(Stage::Content, "took the letter for complete"));
         }
         match transaction.hear(answer, cargo.plan()) {
             Heard::Answer => {}
