@@ -16,7 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
@@ -36,8 +36,8 @@ const HEADER_LINES: usize = 60;
 /// What `pillarbox sandbox` understands.
 #[derive(Debug, clap::Args)]
 pub struct Words {
-    /// Listen at this address (default: 127.0.0.1 and a free port)
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0", hide_default_value = true)]
+    /// Listen at this address, or port of 127.0.0.1 (default: a free one)
+    #[arg(long, value_name = "ADDR", value_parser = address, default_value = "0", hide_default_value = true)]
     listen: SocketAddr,
     /// Keep letters in this Maildir (default: a temporary one)
     #[arg(long, value_name = "DIR")]
@@ -55,6 +55,15 @@ pub struct Words {
     /// Everything behind it belongs to the command
     #[arg(long, value_name = "CMD", num_args = 1.., allow_hyphen_values = true)]
     exec: Option<Vec<OsString>>,
+}
+
+/// Reads `127.0.0.1:2525`, `[::1]:2525`, `localhost:2525`, an address alone (and a free port) or a port alone.
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let local = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let text = text.strip_prefix("localhost:").unwrap_or(text);
+    let port = text.parse().map(|port| SocketAddr::new(local, port));
+    let ip = || text.trim_matches(['[', ']']).parse().map(|ip| SocketAddr::new(ip, 0));
+    port.or_else(|_| ip()).or_else(|_| text.parse()).map_err(|_| "it is no IP address, with or without a port, and no port")
 }
 
 /// Runs the sandbox. Returns the exit status.
@@ -130,7 +139,7 @@ fn run(face: Face<'_>, words: &Words) -> Result<u8, Failed> {
     // Where it stands alone, as after `cargo run`, this program is the drop-in itself.
     let sendmail = Some(own.with_file_name("sendmail")).filter(|beside| beside.is_file()).unwrap_or(own);
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
-    let child = trial::start(command, &scratch, &settings, &sendmail, &path)?;
+    let child = signals.without(|| trial::start(command, &scratch, &settings, &sendmail, &path))?;
     let status = wait(child, &signals).map_err(|error| cannot("lost the command", &error))?;
     let waiting = wait_for_letters(&scratch, &signals);
     if waiting > 0 {
@@ -160,7 +169,7 @@ fn serve(
     if status != 0 {
         return status;
     }
-    let _ = signals.0.recv();
+    let _ = signals.come.recv();
     if fresh && remove_if_empty(maildir).is_err() {
         face.say(&format!("the letters are in {}", maildir.display()));
     }
@@ -178,7 +187,7 @@ fn remove_if_empty(maildir: &std::path::Path) -> io::Result<()> {
 /// Waits for the command, to which signals are passed on.
 fn wait(mut child: Child, signals: &Signals) -> io::Result<ExitStatus> {
     loop {
-        let signal = signals.0.recv_timeout(Duration::from_millis(20)).ok();
+        let signal = signals.come.recv_timeout(Duration::from_millis(20)).ok();
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
@@ -197,7 +206,7 @@ fn wait_for_letters(scratch: &Scratch, signals: &Signals) -> usize {
         if waiting == 0 || Instant::now() >= until {
             return waiting;
         }
-        if !matches!(signals.0.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout)) {
+        if !matches!(signals.come.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout)) {
             return waiting;
         }
     }
@@ -210,11 +219,13 @@ fn status_of(status: ExitStatus) -> u8 {
 }
 
 /// The signals that end a sandbox, as they come.
-struct Signals(Receiver<Signal>);
+struct Signals {
+    set: SigSet,
+    come: Receiver<Signal>,
+}
 
 impl Signals {
-    /// Blocks them in every thread that is started later (not in the command: it gets an empty mask), and waits for
-    /// them in one.
+    /// Blocks them in every thread that is started later, and waits for them in one.
     fn catch() -> Result<Self, Failed> {
         let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
         let cannot = |why: String| Failed::new(sysexits::OSERR, format!("cannot wait for signals: {why}"));
@@ -229,7 +240,17 @@ impl Signals {
         };
         let started = std::thread::Builder::new().name("signals".into()).spawn(pass_on);
         started.map_err(|error| cannot(error.to_string()))?;
-        Ok(Self(receiver))
+        Ok(Self { set, come: receiver })
+    }
+
+    /// Does something, starting a command above all, with the signals let through: a command inherits what is blocked,
+    /// and could not be ended. One that comes just then ends us without ceremony.
+    fn without<T>(&self, act: impl FnOnce() -> T) -> T {
+        // These fail only for a bad argument.
+        let _ = self.set.thread_unblock();
+        let done = act();
+        let _ = self.set.thread_block();
+        done
     }
 }
 
@@ -289,7 +310,8 @@ fn shown(arrival: &Arrival, keeps: bool) -> String {
     let (header, body) = letter.split_once("\r\n\r\n").unwrap_or((&letter, ""));
     let mut lines = |part: &str, most: usize| {
         for line in part.lines().take(most) {
-            let _ = writeln!(text, "    {}", printable(&line.replace('\t', "  ")).trim_end());
+            let line = format!("    {}", printable(&line.replace('\t', "  ")));
+            let _ = writeln!(text, "{}", line.trim_end());
         }
         part.lines().count() > most
     };
@@ -319,6 +341,23 @@ mod tests {
             size: letter.len() as u64,
             path: PathBuf::from("/m/new/1"),
             beginning: letter.to_vec(),
+        }
+    }
+
+    #[test]
+    fn addresses_are_understood_as_people_write_them() {
+        for (text, want) in [
+            ("2525", "127.0.0.1:2525"),
+            ("localhost:2525", "127.0.0.1:2525"),
+            ("127.0.0.2", "127.0.0.2:0"),
+            ("127.0.0.2:25", "127.0.0.2:25"),
+            ("[::1]:25", "[::1]:25"),
+            ("::1", "[::1]:0"),
+        ] {
+            assert_eq!(address(text).map(|address| address.to_string()).as_deref(), Ok(want), "{text}");
+        }
+        for bad in ["", "example.org:25", "70000", "127.0.0.1:x"] {
+            assert!(address(bad).is_err(), "{bad}");
         }
     }
 

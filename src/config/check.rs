@@ -2,35 +2,43 @@
 
 use super::{Account, Auth, Host, PasswordSource, Tls};
 
-/// What is wrong, each with the setting that it is about (by its TOML name).
-pub(super) fn account(account: &Account) -> Vec<(&'static str, String)> {
-    let mut wrong = Vec::new();
+/// What is wrong. Each format has its own words for the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// A user, no password, and nothing says that there is no AUTH.
+    NoPassword,
+    /// A mechanism is demanded, and there is nobody to authenticate as.
+    NoUser,
+    /// A password for nobody.
+    PasswordWithoutUser,
+    /// The password would go over the network in clear, to this host.
+    InClear(String),
+    /// TLS over a UNIX socket, and no name that the certificate should carry.
+    NamelessSocket,
+}
+
+/// What is wrong with the account.
+pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
+    let mut flaws = Vec::new();
     let authenticates = account.auth != Auth::Off;
     match (&account.user, &account.password) {
-        (Some(_), None) if authenticates => {
-            wrong.push(("user", "there is a user but no password; without AUTH write auth = \"off\"".to_owned()));
-        }
-        (None, _) if matches!(account.auth, Auth::Plain | Auth::Login) => {
-            wrong.push(("auth", "authentication is demanded, but there is no user".to_owned()));
-        }
-        (None, Some(_)) if authenticates => {
-            wrong.push(("password", "there is a password but no user".to_owned()));
-        }
+        (Some(_), None) if authenticates => flaws.push(Flaw::NoPassword),
+        (None, _) if matches!(account.auth, Auth::Plain | Auth::Login) => flaws.push(Flaw::NoUser),
+        (None, Some(_)) if authenticates => flaws.push(Flaw::PasswordWithoutUser),
         _ => {}
     }
-    let distant = account.hosts.iter().find(|host| !is_here(host));
-    if let (Tls::Off, true, Some(_), Some(Host::Tcp { name, .. })) =
-        (account.tls, authenticates, &account.user, distant)
-    {
-        let text = format!("the password would go to {name} in clear; use \"starttls\" or \"implicit\"");
-        wrong.push(("tls", text));
+    if account.tls == Tls::Off && authenticates && account.user.is_some() {
+        let distant = account.hosts.iter().find(|host| !is_here(host));
+        flaws.extend(distant.map(|host| match host {
+            Host::Tcp { name, .. } => Flaw::InClear(name.clone()),
+            Host::Unix(path) => Flaw::InClear(path.display().to_string()),
+        }));
     }
     let socket = account.hosts.iter().any(|host| matches!(host, Host::Unix(_)));
     if socket && account.tls != Tls::Off && account.tls_host.is_none() {
-        let text = "TLS over a UNIX socket needs tls_host; without TLS write tls = \"none\"".to_owned();
-        wrong.push(("tls", text));
+        flaws.push(Flaw::NamelessSocket);
     }
-    wrong
+    flaws
 }
 
 /// Whether the account's password stands in the file itself.

@@ -5,10 +5,11 @@
 //! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
 //! about the keys of a broken file are noise. A password is never quoted in an error.
 
+use super::check::{self, Flaw};
 use super::notation::{self, Written};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls, check};
+use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls};
 use crate::message::address::parse_sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -365,7 +366,7 @@ impl<'a> Reader<'a> {
             }
             // A value that could not be read has been told; what seems to follow from its absence would mislead.
             if self.problems.len() == before {
-                for (key, text) in check::account(&draft.account) {
+                for (key, text) in check::flaws(&draft.account).iter().map(words) {
                     self.problem(draft.place(key), format!("{key}: {text}"));
                 }
             }
@@ -437,6 +438,21 @@ fn goes_round(drafts: &[Draft], name: &str) -> bool {
         }
     }
     false
+}
+
+/// The key that a flaw is about, and what to do.
+fn words(flaw: &Flaw) -> (&'static str, String) {
+    let (key, text) = match flaw {
+        Flaw::NoPassword => ("user", "there is a user but no password; without AUTH write auth = \"off\""),
+        Flaw::NoUser => ("auth", "authentication is demanded, but there is no user"),
+        Flaw::PasswordWithoutUser => ("password", "there is a password but no user"),
+        Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
+        Flaw::InClear(host) => {
+            let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
+            return ("tls", text);
+        }
+    };
+    (key, text.to_owned())
 }
 
 fn no_such_key(name: &str, table: &str, known: &[&str]) -> String {

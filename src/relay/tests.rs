@@ -3,202 +3,15 @@
 use super::*;
 use crate::envelope::{Mailbox, Recipient, ReversePath};
 use crate::outcome::Outcome;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::thread::{self, JoinHandle};
-
-/// A server that keeps the rules of SMTP except where its script says otherwise.
-#[derive(Clone, Default)]
-struct Script {
-    ehlo: &'static [&'static str],
-    /// Command (`.` is the end of the content of DATA) and what is said to it. `MAIL#2` is the second one only.
-    /// `!close` at the end hangs up, `!early` says it before the content of a BDAT is read, `!deaf` never reads it.
-    rules: &'static [(&'static str, &'static str)],
-    /// Octets that the answers are cut into.
-    drip: Option<usize>,
-    /// Waits until nothing more comes before it answers, and so counts flights.
-    patient: bool,
-}
-
-/// What the server has seen.
-#[derive(Debug, Default)]
-struct Seen {
-    commands: Vec<String>,
-    /// Recipients and content of the letters that it has taken.
-    taken: Vec<(Vec<String>, Vec<u8>)>,
-    flights: usize,
-}
+use crate::smtp::scripted::{Script, Seen, Server, certificate};
+use proptest::prelude::*;
+use std::io::{self, Read};
 
 const PIPELINING: &[&str] = &["PIPELINING", "8BITMIME"];
 const CHUNKING: &[&str] = &["PIPELINING", "CHUNKING", "8BITMIME"];
+const NEITHER: &[&str] = &["8BITMIME"];
 const BAD: &[(&str, &str)] = &[("RCPT TO:<bad", "550 unknown"), ("RCPT TO:<grey", "450 later")];
 const NO_BDAT: &[(&str, &str)] = &[("BDAT", "502 what?")];
-const NEITHER: &[&str] = &["8BITMIME"];
-
-struct Server {
-    script: Script,
-    stream: TcpStream,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    seen: Seen,
-    times: Vec<usize>,
-}
-
-impl Server {
-    fn start(script: Script) -> (u16, JoinHandle<Seen>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let serve = move || {
-            let (stream, _) = listener.accept().unwrap();
-            let times = vec![0; script.rules.len()];
-            let mut server = Self { script, stream, input: vec![], output: vec![], seen: Seen::default(), times };
-            server.say("220 relay ready");
-            // The end of the connection is the end of the play, whoever has ended it.
-            drop(server.serve());
-            server.seen
-        };
-        (port, thread::spawn(serve))
-    }
-
-    fn serve(&mut self) -> io::Result<()> {
-        let (mut mail, mut recipients) = (false, Vec::new());
-        loop {
-            let line = self.line()?;
-            self.seen.commands.push(line.clone());
-            let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
-            let rule = self.rule(&line);
-            let (say, early) = (rule.unwrap_or_default(), rule.is_some_and(|say| say.ends_with("!early")));
-            let deaf = rule.is_some_and(|say| say.ends_with("!deaf"));
-            let chunk = if verb == "BDAT" && !early && !deaf { self.octets(&line)? } else { Vec::new() };
-            let usual = match verb.as_str() {
-                "EHLO" => {
-                    let lines: Vec<&str> = ["relay"].iter().chain(self.script.ehlo).copied().collect();
-                    let last = lines.len() - 1;
-                    let hyphen = |i| if i == last { ' ' } else { '-' };
-                    let lines: Vec<String> =
-                        lines.iter().enumerate().map(|(i, line)| format!("250{}{line}", hyphen(i))).collect();
-                    lines.join("\r\n")
-                }
-                "MAIL" if mail => "503 nested MAIL".to_owned(),
-                "RCPT" if !mail => "503 no MAIL".to_owned(),
-                "DATA" | "BDAT" if recipients.is_empty() => "503 no valid recipients".to_owned(),
-                "DATA" => "354 go on".to_owned(),
-                "BDAT" => format!("250 taken {}", chunk.len()),
-                "MAIL" | "RCPT" | "RSET" | "QUIT" => "250 ok".to_owned(),
-                _ => "500 unknown".to_owned(),
-            };
-            let answer = if say.is_empty() { usual } else { say.to_owned() };
-            let closes = self.say(answer.trim_end_matches("!early").trim_end_matches("!deaf").trim_end());
-            let good = answer.starts_with('2');
-            match verb.as_str() {
-                "MAIL" => mail |= good,
-                "RCPT" if good => recipients.push(line[9..].trim_end_matches('>').to_owned()),
-                "RSET" if good => (mail, recipients) = (false, vec![]),
-                "BDAT" if good => {
-                    self.seen.taken.push((std::mem::take(&mut recipients), chunk));
-                    mail = false;
-                }
-                "DATA" if answer.starts_with("354") => {
-                    let content = self.dotted()?;
-                    let say = self.rule(".").unwrap_or("250 taken");
-                    if say.starts_with('2') {
-                        self.seen.taken.push((recipients, content));
-                    }
-                    (mail, recipients) = (false, vec![]);
-                    if self.say(say) {
-                        return self.flush();
-                    }
-                }
-                _ => {}
-            }
-            if closes || verb == "QUIT" {
-                return self.flush();
-            }
-        }
-    }
-
-    fn rule(&mut self, line: &str) -> Option<&'static str> {
-        for (i, (when, say)) in self.script.rules.iter().enumerate() {
-            let (command, nth) = when.split_once('#').unwrap_or((when, "0"));
-            if line.starts_with(command) {
-                self.times[i] += 1;
-                if nth == "0" || nth == self.times[i].to_string() {
-                    return Some(say);
-                }
-            }
-        }
-        None
-    }
-
-    fn say(&mut self, text: &str) -> bool {
-        let (text, closes) = text.strip_suffix("!close").map_or((text, false), |text| (text.trim_end(), true));
-        if !text.is_empty() {
-            self.output.extend_from_slice(text.as_bytes());
-            self.output.extend_from_slice(b"\r\n");
-        }
-        closes
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let output = std::mem::take(&mut self.output);
-        for piece in output.chunks(self.script.drip.unwrap_or(usize::MAX)) {
-            self.stream.write_all(piece)?;
-        }
-        Ok(())
-    }
-
-    /// Reads more, after it has said what it has to say.
-    fn more(&mut self) -> io::Result<()> {
-        self.flush()?;
-        self.seen.flights += 1;
-        let mut octets = [0; 4096];
-        self.stream.set_read_timeout(None)?;
-        loop {
-            match self.stream.read(&mut octets) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.input.extend_from_slice(&octets[..read]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            if !self.script.patient {
-                return Ok(());
-            }
-            self.stream.set_read_timeout(Some(Duration::from_millis(60)))?;
-        }
-    }
-
-    fn line(&mut self) -> io::Result<String> {
-        loop {
-            if let Some(end) = self.input.windows(2).position(|pair| pair == b"\r\n") {
-                let line: Vec<u8> = self.input.drain(..end + 2).collect();
-                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
-            }
-            self.more()?;
-        }
-    }
-
-    /// The content of a BDAT.
-    fn octets(&mut self, command: &str) -> io::Result<Vec<u8>> {
-        let size = command.split(' ').nth(1).unwrap().parse().unwrap();
-        while self.input.len() < size {
-            self.more()?;
-        }
-        Ok(self.input.drain(..size).collect())
-    }
-
-    /// The content of a DATA, without its dots.
-    fn dotted(&mut self) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        loop {
-            let line = self.line()?;
-            if line == "." {
-                return Ok(content);
-            }
-            content.extend_from_slice(line.strip_prefix('.').unwrap_or(&line).as_bytes());
-            content.extend_from_slice(b"\r\n");
-        }
-    }
-}
 
 /// A letter whose content can be cut short.
 #[derive(Clone)]
@@ -242,13 +55,17 @@ impl Job for Note {
     }
 }
 
-fn connect_to(port: u16) -> Connection {
+fn account(port: u16) -> Account {
     let mut account = Account::new("test");
-    account.hosts = vec![Host::Tcp { name: "127.0.0.1".to_owned(), port }];
+    account.hosts = vec![Host::Tcp { name: "localhost".to_owned(), port }];
     account.tls = Tls::Off;
+    account
+}
+
+fn open_for(account: &Account) -> Connection {
     let way = Way {
-        account: &account,
-        password: &|_| Err("no password".to_owned()),
+        account,
+        password: &|_| Ok(Secret::new(b"secret".to_vec())),
         helo: "client.example",
         deadline: Instant::now() + Duration::from_mins(1),
         transcript: None,
@@ -282,7 +99,7 @@ fn said(outcome: &Outcome) -> String {
 /// Sends the letters over one connection; for each that was asked for, its outcomes, joined by commas.
 fn run(script: Script, notes: Vec<Note>) -> (Vec<String>, Seen) {
     let (port, server) = Server::start(script);
-    let mut connection = connect_to(port);
+    let mut connection = open_for(&account(port));
     let mut told = Vec::new();
     let mut notes = notes.into_iter().enumerate();
     let numbered = &mut || notes.next().map(|(i, note)| Numbered(i, note));
@@ -492,4 +309,201 @@ fn whatever_the_server_does_each_recipient_is_told_the_truth() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_letter_is_known_before_the_next_one_can_be() {
+    for ehlo in [NEITHER, PIPELINING, CHUNKING] {
+        let (port, server) = Server::start(Script { ehlo, ..Script::default() });
+        let mut connection = open_for(&account(port));
+        let log = std::cell::RefCell::new(Vec::new());
+        let mut notes = (0..70).map(|i| Numbered(i, Note::new("a", "x\r\n")));
+        let next = &mut || {
+            let next = notes.next();
+            log.borrow_mut().extend(next.as_ref().map(|Numbered(i, _)| format!("begin {i}")));
+            next
+        };
+        connection.send_all(Duration::from_mins(1), next, &mut |Numbered(i, _), report| {
+            log.borrow_mut().push(format!("end {i} {}", said(&report.outcomes[0])));
+        });
+        connection.close();
+        let log = log.into_inner();
+        let aboard = log.iter().scan(0_usize, |aboard, line| {
+            *aboard = if line.starts_with("begin") { *aboard + 1 } else { *aboard - 1 };
+            Some(*aboard)
+        });
+        assert_eq!(
+            aboard.max(),
+            Some(if ehlo == CHUNKING {
+                32
+            } else if ehlo == PIPELINING {
+                2
+            } else {
+                1
+            })
+        );
+        let ends: Vec<&String> = log.iter().filter(|line| line.starts_with("end")).collect();
+        assert!(ends.iter().enumerate().all(|(i, line)| **line == format!("end {i} relayed")), "{ends:?}");
+        assert_eq!(server.join().unwrap().taken.len(), 70);
+    }
+}
+
+#[test]
+fn a_letter_costs_as_few_flights_as_can_be() {
+    let many = (0..50).map(|i| format!("r{i}")).collect::<Vec<_>>().join(",");
+    let (config, pem) = certificate();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), pem).unwrap();
+    let starttls: &[&[&str]] = &[
+        &["PIPELINING", "AUTH PLAIN", "CHUNKING", "STARTTLS"],
+        &["PIPELINING", "AUTH PLAIN", "STARTTLS"],
+        &["AUTH PLAIN", "STARTTLS"],
+    ];
+    let implicit: &[&[&str]] = &[&["PIPELINING", "AUTH PLAIN", "CHUNKING"], &["PIPELINING", "AUTH PLAIN"]];
+    // EHLO alone, without TLS and AUTH.
+    let off: &[&[&str]] = &[CHUNKING, PIPELINING, NEITHER];
+    for (tls, ehlo, letters, flights) in [
+        (Tls::StartTls, starttls[0], vec!["a"], 6),
+        (Tls::StartTls, starttls[0], vec![&many], 6),
+        (Tls::StartTls, starttls[0], vec!["a"; 20], 6),
+        (Tls::StartTls, starttls[1], vec!["a"], 7),
+        (Tls::StartTls, starttls[1], vec![&many], 7),
+        (Tls::StartTls, starttls[1], vec!["a", "b", &many], 7 + 2),
+        (Tls::StartTls, starttls[2], vec!["a"], 9),
+        (Tls::Implicit, implicit[0], vec!["a"], 4),
+        (Tls::Implicit, implicit[0], vec![&many], 4),
+        (Tls::Implicit, implicit[1], vec!["a"], 5),
+        (Tls::Off, off[0], vec!["a", "b", "c", &many], 2),
+        (Tls::Off, off[1], vec!["a", "b", "c", &many], 3 + 3),
+        (Tls::Off, off[2], vec!["a", "b,c"], 5 + 5),
+    ] {
+        let script =
+            Script { ehlo, patient: true, tls: (tls != Tls::Off).then(|| config.clone()), ..Script::default() };
+        let (port, server) = Server::start(script);
+        let mut account = account(port);
+        account.tls = tls;
+        account.ca_file = Some(ca.path().to_owned());
+        account.user = (tls != Tls::Off).then(|| "me".to_owned());
+        let mut connection = open_for(&account);
+        let mut letters = letters.iter().map(|to| Note::new(to, "x\r\n"));
+        connection.send_all(Duration::from_mins(1), &mut || letters.next(), &mut |_, report| {
+            assert!(report.outcomes.iter().all(|outcome| said(outcome) == "relayed"));
+        });
+        connection.close();
+        let seen = server.join().unwrap();
+        assert_eq!(seen.flights, flights, "{ehlo:?} {:?}", seen.commands);
+    }
+}
+
+#[test]
+fn a_letter_that_cannot_be_read_is_never_sent_in_part() {
+    let long = "a line of some length\r\n".repeat(30_000);
+    for (ehlo, content, told, taken) in [
+        (NEITHER, "short\r\n", vec!["relayed", "deferred Content local"], 1),
+        (PIPELINING, "short\r\n", vec!["relayed", "deferred Content local"], 1),
+        // Nothing of it went out, and nothing is lost with it.
+        (CHUNKING, "short\r\n", vec!["relayed", "deferred Content local", "relayed"], 2),
+        (CHUNKING, &long, vec!["relayed", "deferred Content local"], 1),
+    ] {
+        let mut cut = Note::new("b", content);
+        cut.size += 1;
+        let notes = vec![Note::new("a", "0\r\n"), cut, Note::new("c", "2\r\n")];
+        let (outcomes, seen) = run(Script { ehlo, ..Script::default() }, notes);
+        assert_eq!(outcomes, told, "{ehlo:?}");
+        assert_eq!(seen.taken.len(), taken, "{ehlo:?}");
+    }
+}
+
+#[test]
+fn large_letters_arrive_as_they_are_between_small_ones() {
+    let content = ".dot\r\n..two\r\nline\r\n".repeat(60_000);
+    for ehlo in [NEITHER, PIPELINING, CHUNKING] {
+        let notes = vec![Note::new("a", "0\r\n"), Note::new("b", &content), Note::new("c", &content[..190_000])];
+        let (told, seen) = run(Script { ehlo, ..Script::default() }, notes);
+        assert_eq!(told, ["relayed", "relayed", "relayed"], "{ehlo:?}");
+        let sizes: Vec<usize> = seen.taken.iter().map(|(_, content)| content.len()).collect();
+        assert_eq!(sizes, [3, content.len(), 190_000], "{ehlo:?}");
+        assert!(seen.taken[1].1 == content.as_bytes(), "{ehlo:?}");
+    }
+}
+
+#[test]
+fn a_server_that_wants_its_answers_read_before_it_reads_on_is_read() {
+    // Each answer is long, and no kernel keeps them all.
+    let said = "550 ".to_owned() + &"no ".repeat(1_000);
+    let rules: &[(&str, &str)] = Box::leak(Box::new([("RCPT TO:<r", &*said.leak())]));
+    let many = (0..4_000).map(|i| format!("r{i}")).collect::<Vec<_>>().join(",");
+    for ehlo in [PIPELINING, CHUNKING] {
+        let (told, seen) =
+            run(Script { ehlo, rules, ..Script::default() }, vec![Note::new(&(many.clone() + ",a"), "x\r\n")]);
+        assert!(told[0].starts_with("failed Rcpt 550, ") && told[0].ends_with(", relayed"));
+        assert_eq!(seen.taken.len(), 1);
+    }
+}
+
+#[test]
+fn a_connection_that_has_ended_is_noticed_before_a_letter_is_taken() {
+    for rule in ["250 ok\r\n421 idle !close", "250 ok !close"] {
+        let rules: &[(&str, &str)] = Box::leak(Box::new([("BDAT", rule)]));
+        let (port, server) = Server::start(Script { ehlo: CHUNKING, rules, ..Script::default() });
+        let mut connection = open_for(&account(port));
+        let note = Note::new("a", "x\r\n");
+        assert_eq!(said(&connection.send(&note.envelope, &note).outcomes[0]), "relayed");
+        server.join().unwrap();
+        connection.send_all(
+            Duration::from_mins(1),
+            &mut || -> Option<Note> { panic!("asked for a letter") },
+            &mut |_, _| {},
+        );
+        assert!(!connection.is_usable());
+        let report = connection.send(&note.envelope, &note);
+        assert_eq!(said(&report.outcomes[0]), "deferred Mail network");
+    }
+}
+
+#[test]
+fn a_letter_that_does_not_fit_the_server_keeps_its_place() {
+    let script = Script { ehlo: &["PIPELINING", "CHUNKING", "SIZE 100"], ..Script::default() };
+    let too_large = "x".repeat(99) + "\r\n";
+    let notes =
+        vec![Note::new("a", "0\r\n"), Note::new("b", &too_large), Note::new("c", "ü\r\n"), Note::new("d", "3\r\n")];
+    let (told, seen) = run(script, notes);
+    assert_eq!(told[0], "relayed");
+    assert!(told[1].starts_with("failed Local") && told[2].starts_with("failed Local"), "{told:?}");
+    assert_eq!(told[3], "relayed");
+    assert_eq!(taken(&seen), ["a: 0", "d: 3"]);
+}
+
+#[test]
+fn silence_costs_a_letter_its_time_and_no_more() {
+    // Half an answer is none.
+    for (rules, told) in [
+        (&[("RCPT", "250-half")] as &[_], "deferred Rcpt timeout"),
+        (&[(".", "250-half")], "deferred Dot timeout duplicate?"),
+    ] {
+        let (port, server) = Server::start(Script { ehlo: NEITHER, rules, ..Script::default() });
+        let mut account = account(port);
+        account.timeout = Duration::from_millis(300);
+        let mut connection = open_for(&account);
+        let note = Note::new("a", "x\r\n");
+        let report = connection.send(&note.envelope, &note);
+        assert_eq!(said(&report.outcomes[0]), told);
+        assert!(!connection.is_usable());
+        connection.close();
+        drop(server.join());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn however_the_answers_are_cut_they_say_the_same(drip in 1_usize..40, chunks in any::<bool>(), odd in 0_usize..4) {
+        let rules = [BAD, NO_BDAT, &[("MAIL#2", "451 busy")], &[("RSET#2", "421-tired\r\n421 very !close")]][odd];
+        let ehlo = if chunks { CHUNKING } else { PIPELINING };
+        let notes = || ["a", "bad,b", "bad", "c"].iter().map(|to| Note::new(to, "x\r\n")).collect::<Vec<_>>();
+        let (whole, seen) = run(Script { ehlo, rules, ..Script::default() }, notes());
+        let (cut, seen_cut) = run(Script { ehlo, rules, drip: Some(drip), ..Script::default() }, notes());
+        prop_assert_eq!(whole, cut);
+        prop_assert_eq!(taken(&seen), taken(&seen_cut));
+    }
 }

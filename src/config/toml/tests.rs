@@ -279,6 +279,17 @@ fn the_manual_has_the_keys_that_are_read_and_no_others() {
     assert_eq!(written, read);
 }
 
+#[test]
+fn the_examples_of_the_manual_are_right() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
+    let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
+    let whole: Vec<&str> = blocks.filter(|block| block.contains("[account.")).collect();
+    assert_eq!(whole.len(), 2);
+    for block in whole {
+        read_text(block).unwrap();
+    }
+}
+
 proptest! {
     #[test]
     fn whatever_is_written_gives_settings_or_problems(text in "\\PC*") {
