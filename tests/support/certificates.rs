@@ -77,8 +77,8 @@ impl Identity {
     /// `sha256:…` of the leaf.
     pub fn pin(&self) -> String {
         let hash = ring::digest::digest(&ring::digest::SHA256, &self.leaf);
-        let hex: String = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
-        format!("sha256:{hex}")
+        let hex: Vec<String> = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("sha256:{}", hex.concat())
     }
 }
 

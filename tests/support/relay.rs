@@ -48,6 +48,8 @@ pub enum Act {
     Reset,
     /// Says nothing more, until the client has gone.
     Stall,
+    /// The same, and does not even listen, until the house is closed.
+    Deaf,
     /// Says this over and over, until the client has gone or 64 MiB are out.
     Flood(Vec<u8>),
     /// Hangs up when that many octets of the content have come.
@@ -77,7 +79,7 @@ pub enum Tls {
     /// Never.
     Off,
     /// After STARTTLS.
-    StartTls,
+    Upgraded,
     /// From the first octet.
     Implicit,
 }
@@ -113,7 +115,7 @@ impl Default for Script {
         let offers = ["PIPELINING", "SIZE 10240000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
         Self {
             offers: offers.map(str::to_owned).to_vec(),
-            tls: Tls::StartTls,
+            tls: Tls::Upgraded,
             shown: Shown::Good,
             login: Some(("alice".to_owned(), "s3cret".to_owned())),
             mechanisms: "PLAIN LOGIN".to_owned(),
@@ -191,7 +193,7 @@ impl Script {
     fn ehlo(&self, is_encrypted: bool) -> String {
         let mut lines = vec!["relay.example".to_owned()];
         lines.extend(self.offers.iter().cloned());
-        if self.tls == Tls::StartTls && !is_encrypted {
+        if self.tls == Tls::Upgraded && !is_encrypted {
             lines.push("STARTTLS".to_owned());
         } else if self.login.is_some() && !self.mechanisms.is_empty() {
             lines.push(format!("AUTH {}", self.mechanisms));
@@ -251,12 +253,16 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let identity = Identity::new(script.shown);
         let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let house = House { tls: Arc::clone(&identity.config), script: Mutex::new(script), heard: Arc::clone(&heard) };
-        let closing = Arc::clone(&is_closing);
+        let house = House {
+            tls: Arc::clone(&identity.config),
+            script: Mutex::new(script),
+            heard: Arc::clone(&heard),
+            is_closing: Arc::clone(&is_closing),
+        };
         let listening = thread::spawn(move || {
             thread::scope(|threads| {
                 for socket in listener.incoming() {
-                    if closing.load(Ordering::SeqCst) {
+                    if house.is_closing.load(Ordering::SeqCst) {
                         return;
                     }
                     let (socket, house) = (socket.unwrap(), &house);
@@ -318,6 +324,7 @@ struct House {
     /// Shared by all connections, so that a rule for once is used up once.
     script: Mutex<Script>,
     heard: Arc<Mutex<Vec<Dialogue>>>,
+    is_closing: Arc<AtomicBool>,
 }
 
 /// A socket that counts the client's flights.
@@ -515,6 +522,14 @@ impl<'a> Server<'a> {
             Act::Stall => {
                 self.flush()?;
                 while self.read()? > 0 {}
+                Err(Over)
+            }
+            Act::Deaf => {
+                self.flush()?;
+                let until = Instant::now() + PATIENCE;
+                while !self.house.is_closing.load(Ordering::SeqCst) && Instant::now() < until {
+                    thread::sleep(Duration::from_millis(5));
+                }
                 Err(Over)
             }
             Act::Flood(octets) => {

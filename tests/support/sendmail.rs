@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// No run may take longer.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+pub const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// What a caller sees of a run.
 #[derive(Debug)]
@@ -280,5 +280,5 @@ fn merged(own: &str, added: &str) -> String {
     let again: Vec<String> = added.lines().map(key).collect();
     let kept = own.lines().filter(|line| !again.contains(&key(line)));
     let added = added.lines().filter(|line| line.split_once('=').is_some_and(|(_, value)| !value.trim().is_empty()));
-    kept.chain(added).map(|line| format!("{line}\n")).collect()
+    kept.chain(added).flat_map(|line| [line, "\n"]).collect()
 }
