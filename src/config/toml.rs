@@ -9,7 +9,7 @@ use super::check::{self, Flaw};
 use super::notation::{self, Written};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls};
+use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls, TlsVersion};
 use crate::message::address::parse_sender;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -52,6 +52,32 @@ const ROOT: &[Row<Settings>] = &[
             Ok(())
         },
     },
+    Row {
+        key: "alias_file",
+        allowed: "a path that begins with / or ~/",
+        read: |settings, value| Ok(settings.names.alias_file = Some(value.path()?)),
+    },
+    Row {
+        key: "rewrite_headers",
+        allowed: "true or false",
+        read: |settings, value| Ok(settings.names.rewrite_headers = value.switch()?),
+    },
+];
+
+/// The words of `auth`.
+const AUTH: [(&str, Auth); 12] = [
+    ("auto", Auth::Auto),
+    ("off", Auth::Off),
+    ("scram-sha-256-plus", Auth::ScramSha256Plus),
+    ("scram-sha-1-plus", Auth::ScramSha1Plus),
+    ("scram-sha-256", Auth::ScramSha256),
+    ("scram-sha-1", Auth::ScramSha1),
+    ("plain", Auth::Plain),
+    ("login", Auth::Login),
+    ("cram-md5", Auth::CramMd5),
+    ("xoauth2", Auth::XOAuth2),
+    ("oauthbearer", Auth::OAuthBearer),
+    ("external", Auth::External),
 ];
 
 /// Keys of `[account.NAME]`.
@@ -79,11 +105,8 @@ const ACCOUNT: &[Row<Draft>] = &[
     },
     Row {
         key: "auth",
-        allowed: "\"auto\", \"plain\", \"login\" or \"off\"",
-        read: |draft, value| {
-            let words = [("auto", Auth::Auto), ("plain", Auth::Plain), ("login", Auth::Login), ("off", Auth::Off)];
-            Ok(draft.account.auth = value.word(&words)?)
-        },
+        allowed: "\"auto\", \"off\" or the name of a SASL mechanism in lower case, as in \"scram-sha-256\"",
+        read: |draft, value| Ok(draft.account.auth = value.word(&AUTH)?),
     },
     Row {
         key: "user",
@@ -106,6 +129,11 @@ const ACCOUNT: &[Row<Draft>] = &[
         read: |draft, value| Ok(draft.account.from_name = Some(value.checked(printable)?)),
     },
     Row {
+        key: "force_from",
+        allowed: "true or false",
+        read: |draft, value| Ok(draft.account.force_from = value.switch()?),
+    },
+    Row {
         key: "senders",
         allowed: "an address or a pattern with * and ?, or a list of these",
         read: |draft, value| Ok(draft.account.senders = value.list(|one| one.checked(notation::glob))?),
@@ -124,6 +152,28 @@ const ACCOUNT: &[Row<Draft>] = &[
         key: "ca_file",
         allowed: "a path that begins with / or ~/",
         read: |draft, value| Ok(draft.account.ca_file = Some(value.path()?)),
+    },
+    Row {
+        key: "crl_file",
+        allowed: "a path that begins with / or ~/",
+        read: |draft, value| Ok(draft.account.crl_file = Some(value.path()?)),
+    },
+    Row {
+        key: "cert_file",
+        allowed: "a path that begins with / or ~/",
+        read: |draft, value| Ok(draft.account.cert_file = Some(value.path()?)),
+    },
+    Row {
+        key: "key_file",
+        allowed: "a path that begins with / or ~/",
+        read: |draft, value| Ok(draft.account.key_file = Some(value.path()?)),
+    },
+    Row {
+        key: "tls_min",
+        allowed: "\"1.2\" or \"1.3\"",
+        read: |draft, value| {
+            Ok(draft.account.tls_min = value.word(&[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])?)
+        },
     },
     Row {
         key: "pin",
@@ -234,18 +284,20 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
 const ROOT_TABLE: &str = "the file";
 
 /// Keys that name a table.
-const TABLES: [&str; 2] = ["account", "queue"];
+const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
 
 /// Keys that the contract knows and this version does not. To pass over them would be to do something else than
 /// the file says.
-const NOT_YET: [&str; 6] = ["aliases", "force_from", "masquerade", "rewrite_headers", "source_ip", "keyring"];
+const NOT_YET: [&str; 2] = ["source_ip", "keyring"];
 
 /// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`.
 pub fn keys() -> Vec<String> {
     fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
         rows.iter().map(|row| format!("{table}{}", row.key)).collect()
     }
-    [below("", ROOT), below("account.NAME.", ACCOUNT), below("password.", PASSWORD), below("queue.", QUEUE)].concat()
+    let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
+    let rows = [below("", ROOT), below("account.NAME.", ACCOUNT), below("password.", PASSWORD), below("queue.", QUEUE)];
+    [rows.concat(), tables].concat()
 }
 
 /// Reads a file's text. `home` is what `~` stands for.
@@ -307,6 +359,11 @@ impl<'a> Reader<'a> {
                     Ok(enabled) => settings.queue.enabled = enabled,
                     Err(_) => self.problem(value.span().start, "queue: write \"off\", or a table [queue]"),
                 },
+                ("aliases", DeValue::Table(table)) => settings.names.aliases = self.pairs(table, |_| Ok(())),
+                ("masquerade", DeValue::Table(table)) => settings.names.masquerade = self.pairs(table, address),
+                (name @ ("aliases" | "masquerade"), _) => {
+                    self.problem(key.span().start, format!("{name}: write a table [{name}], a line for each name"));
+                }
                 (name, _) => {
                     default_at = if name == "default" { value.span().start } else { default_at };
                     self.key(ROOT_TABLE, ROOT, key, value, settings);
@@ -373,6 +430,21 @@ impl<'a> Reader<'a> {
             drafts.push(draft);
         }
         drafts
+    }
+
+    /// A table of whatever names, each with a string or a list of strings, which are then joined by commas.
+    fn pairs(&mut self, table: &DeTable<'a>, check: fn(&str) -> Result<(), String>) -> Vec<(String, String)> {
+        let mut pairs = Vec::new();
+        for (key, value) in in_order(table) {
+            let name = key.get_ref().to_string();
+            match self.value(value).list(|one| one.checked(check)) {
+                Ok(words) => pairs.push((name, words.join(", "))),
+                Err(wrong) => {
+                    self.problem(wrong.at, format!("{name}: {}; allowed: an address or a list of them", wrong.text));
+                }
+            }
+        }
+        pairs
     }
 
     fn table<T>(&mut self, name: &str, rows: &[Row<T>], table: &DeTable<'a>, target: &mut T) {

@@ -28,6 +28,9 @@ fn told(text: &str) -> Vec<String> {
             Auth::Off => "off",
             Auth::Plain => "plain",
             Auth::Login => "login",
+            Auth::CramMd5 => "cram-md5",
+            Auth::OAuthBearer => "oauthbearer",
+            other => panic!("{other:?}"),
         };
         let password = match &account.password {
             Some(PasswordSource::Literal(password)) => password.to_string(),
@@ -229,10 +232,10 @@ fn a_mistake_is_told_with_its_place() {
         ("set mta=smtp://u:p@relay", "1:5: mta: the password would go to relay in clear; set smtp-use-starttls"),
         ("set mta=smtps://u@relay", "1:5: mta: there is a user but no password"),
         ("set mta=smtps://relay smtp-auth=login", "1:5: mta: smtp-auth demands a user"),
-        ("set mta=smtps://u:p@relay smtp-auth=xoauth2", "1:27: smtp-auth: \"xoauth2\" is not in this version"),
+        ("set mta=smtps://u:p@relay smtp-auth=gssapi", "1:27: smtp-auth: \"gssapi\" is not known"),
         (
             "set mta=smtps://u:p@relay smtp-auth=PLIAN",
-            "1:27: smtp-auth: \"PLIAN\" is not known; allowed: plain, login, none",
+            "1:27: smtp-auth: \"PLIAN\" is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, none",
         ),
         ("set mta=smtps://relay netrc-lookup", "1:23: netrc-lookup: the user is not taken from there"),
         ("set mta=smtps://u@relay netrc-lookup netrc-pipe=x", "1:25: netrc-lookup: netrc-pipe is not in this version"),
