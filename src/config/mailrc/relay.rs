@@ -232,9 +232,9 @@ fn mechanism(word: &str) -> Result<Auth, String> {
         "oauthbearer" => Ok(Auth::OAuthBearer),
         "xoauth2" => Ok(Auth::XOAuth2),
         "external" => Ok(Auth::External),
-        _ => Err(format!(
-            "{word:?} is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, none"
-        )),
+        _ => {
+            Err(format!("{word:?} is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, none"))
+        }
     }
 }
 
