@@ -113,7 +113,7 @@ fn only_the_roof_speaks_exits_and_looks_around() {
 /// `sandbox` runs the user's own command: that is what it is for.
 #[test]
 fn only_secret_the_runner_s_start_and_the_sandbox_start_programs() {
-    only(&["secret", "cli/run", "sandbox"], &["process::Command", "process::Stdio"]);
+    only(&["secret", "cli/run", "sandbox"], &["process::Command", "process::Stdio", "posix_spawn", "posix_spawnp"]);
 }
 
 #[test]
