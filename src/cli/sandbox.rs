@@ -63,7 +63,9 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
     let text = text.strip_prefix("localhost:").unwrap_or(text);
     let port = text.parse().map(|port| SocketAddr::new(local, port));
     let ip = || text.trim_matches(['[', ']']).parse().map(|ip| SocketAddr::new(ip, 0));
-    port.or_else(|_| ip()).or_else(|_| text.parse()).map_err(|_| "it is no IP address, with or without a port, and no port")
+    port.or_else(|_| ip())
+        .or_else(|_| text.parse())
+        .map_err(|_| "it is no IP address, with or without a port, and no port")
 }
 
 /// Runs the sandbox. Returns the exit status.
