@@ -8,6 +8,7 @@
 
 mod house;
 mod letter;
+mod signals;
 mod sink;
 mod strace;
 mod sweep;
