@@ -6,9 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod crowd;
 mod house;
 mod letter;
 mod signals;
 mod sink;
 mod strace;
+mod strangers;
 mod sweep;

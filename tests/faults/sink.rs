@@ -57,6 +57,8 @@ struct State {
     taken: Vec<Taken>,
     /// Final dots read.
     dots: usize,
+    /// Final dots after which it hung up.
+    unanswered: usize,
     /// MAIL FROM commands read.
     mails: usize,
     /// Connections accepted, and how many of them are open.
@@ -72,6 +74,7 @@ impl Default for State {
             relents: false,
             taken: Vec::new(),
             dots: 0,
+            unanswered: 0,
             mails: 0,
             connections: 0,
             open: 0,
@@ -134,6 +137,11 @@ impl Sink {
     /// How many have connected.
     pub fn connections(&self) -> usize {
         self.shared.state().connections
+    }
+
+    /// After how many final dots it hung up without an answer.
+    pub fn unanswered(&self) -> usize {
+        self.shared.state().unanswered
     }
 
     /// Waits until so many MAIL FROM commands have come.
@@ -241,6 +249,7 @@ impl Shared {
         let mut state = self.state();
         state.dots += 1;
         let dropped = matches!(state.mood, Mood::DropsEvery(n) if state.dots % n == 0);
+        state.unanswered += usize::from(dropped);
         for to in to {
             state.taken.push(Taken { from: from.to_owned(), to: to.clone(), content: content.to_owned() });
         }
