@@ -61,12 +61,9 @@ impl Stream {
         self.tls.is_some()
     }
 
-    /// Protocol and cipher in IANA's spelling, where TLS is on.
-    pub fn encryption(&self) -> Option<String> {
-        let tls = self.tls.as_ref()?;
-        let version = format!("{:?}", tls.protocol_version()?).replace('_', ".");
-        let suite = format!("{:?}", tls.negotiated_cipher_suite()?.suite()).replace("TLS13_", "TLS_");
-        Some(format!("{version} {suite}"))
+    /// The TLS session, where TLS is on.
+    pub(super) fn tls(&self) -> Option<&ClientConnection> {
+        self.tls.as_deref()
     }
 
     /// Does the whole TLS handshake, up to our last message, which travels with what we write next.
