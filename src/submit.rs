@@ -118,6 +118,8 @@ pub enum End {
     },
     /// The relay for some and nobody for the others: the queue is off.
     Partly(Vec<Attempted>),
+    /// The relay where it took the letter, or may have taken it; nobody for the others, because the queue failed.
+    Unkept(Vec<Attempted>, queue::Error),
     /// Nobody.
     Refused(Why),
 }
@@ -207,10 +209,11 @@ impl Counter<'_> {
             Some(sender) => sender.clone(),
             None => self.own_address(account)?.map_or_else(|| self.me(), Ok)?,
         };
+        // A field that we write needs no SMTPUTF8 unless its local part does.
+        let author = author.with_ascii_domain().unwrap_or(author);
         let full_name = full_name.or_else(|| account.from_name.clone());
         let full_name = full_name.unwrap_or_else(|| self.here.full_name.clone());
-        let domain = author.with_ascii_domain().unwrap_or_else(|| author.clone());
-        let message_id = format!("{}@{}", self.here.unique, domain.domain());
+        let message_id = format!("{}@{}", self.here.unique, author.domain());
         complete(
             message.fields_mut(),
             &Completion {
@@ -372,7 +375,13 @@ fn now(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>, keep: 
             Ok(id) => End::Owned { id, attempted },
             Err(error) => {
                 log(None);
-                End::Refused(Why::Queue(error))
+                let somebody = |one: &Attempted| {
+                    matches!(one.outcome, Outcome::Relayed(_) | Outcome::Deferred { maybe_duplicate: true, .. })
+                };
+                match attempted.iter().any(somebody) {
+                    true => End::Unkept(attempted, error),
+                    false => End::Refused(Why::Queue(error)),
+                }
             }
         },
     }

@@ -2,7 +2,7 @@
 //!
 //! Each letter is completed like any submission and is durable before its 250 is said; delivery is the background's.
 //! The session is that of a user who is who the system says, so there is no AUTH and no TLS. A client that goes in the
-//! middle of a letter leaves nothing. RFC 5321; the status is 0 once the client has left, however it did.
+//! middle of a letter leaves nothing. RFC 5321; the status is 74 where it leaves in the middle of a letter.
 
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;
@@ -46,8 +46,8 @@ pub fn main(face: Face<'_>, delivery: &Delivery) -> u8 {
     let mut clerk = Clerk { configuration: &configuration, host: &host, dir, at_once: delivery.mode != Mode::Queue };
     match serve(&mut Duplex(std::io::stdin().lock(), std::io::stdout().lock()), &mut clerk) {
         End::Quit | End::Left => 0,
-        End::Vanished | End::Closed(_) => sysexits::PROTOCOL,
-        End::Failed(_) => sysexits::IOERR,
+        End::Closed(_) => sysexits::PROTOCOL,
+        End::Vanished | End::Failed(_) => sysexits::IOERR,
     }
 }
 

@@ -36,6 +36,7 @@ use sysexits::{
 pub fn status(end: &End) -> u8 {
     match end {
         End::Relayed(_) | End::Owned { .. } => 0,
+        End::Unkept(_, error) => queue(error),
         End::Partly(attempted) => outcomes(attempted),
         End::Refused(why) => refusal(why),
     }
@@ -108,6 +109,8 @@ fn one(fault: &Fault, blame: Blame) -> u8 {
         (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,
         (Blame::Settings, Cause::Local(_), _) => CONFIG,
         (Blame::Settings, _, _) => UNAVAILABLE,
+        // What the session was refused for good is no letter's fault, and waiting does not mend it.
+        (Blame::Relay, Cause::Reply(reply), stage) if reply.is_permanent() && stage < Stage::Mail => UNAVAILABLE,
         (Blame::Relay, _, _) => TEMPFAIL,
     }
 }

@@ -5,7 +5,7 @@
 //! text (a server's, a caller's) passes through [`printable`] on its way in.
 
 use crate::deliver::Attempted;
-use crate::outcome::{Outcome, printable};
+use crate::outcome::{Cause, Outcome, printable};
 use crate::queue::Id;
 use crate::submit::Why;
 
@@ -40,9 +40,11 @@ pub fn outcome(one: &Attempted, next: Next) -> String {
         Next::Reported => "the sender gets a report".to_owned(),
         Next::Nothing => "nothing is kept for this recipient".to_owned(),
     };
+    // A fault of our own is a sentence of its own; any other has the relay as its subject.
+    let colon = if matches!(fault.cause, Cause::Local(_)) { ":" } else { "" };
     let doubt = if maybe_duplicate { " (possible duplicate: the relay may have it)" } else { "" };
     format!(
-        "<{}> {word}: {} (account {}) {}{doubt}; {next}",
+        "<{}> {word}: {} (account {}){colon} {}{doubt}; {next}",
         one.recipient,
         one.relay,
         one.account,

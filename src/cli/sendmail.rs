@@ -168,7 +168,11 @@ fn take_letter(
     let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
-    let message = message.map_err(Why::Message)?;
+    let message = message.map_err(|unreadable| {
+        // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
+        drain();
+        Why::Message(unreadable)
+    })?;
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
     Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
@@ -238,6 +242,14 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
                 speak(one, Next::Nothing);
             }
+        }
+        End::Unkept(attempted, error) => {
+            let reason = error.to_string();
+            tracing::error!(message = "unkept", uid = host.uid, exit = exit::status(end), reason);
+            for one in attempted {
+                speak(one, Next::Nothing);
+            }
+            face.say(&format!("the letter cannot be queued: {reason}; sent again, it comes twice to whoever has it"));
         }
         End::Refused(Why::Outcomes(attempted)) => {
             tracing::warn!(message = "rejected", uid = host.uid, exit = exit::status(end), reason = "nobody takes it");
