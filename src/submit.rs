@@ -27,15 +27,9 @@ pub struct Keep<'a> {
 }
 
 impl Keep<'_> {
-    fn accept(&self, _: &Letter, _: &Envelope, _: &[&Attempted]) -> Result<String, queue::Error> {
-        todo!()
-    }
-    fn bounce(&self, _: &Letter, _: &[Attempted]) {
-        todo!()
-    }
-    fn start_runner(&self) {
-        todo!()
-    }
+    fn accept(&self, _: &Letter, _: &Envelope, _: &[&Attempted]) -> Result<String, queue::Error> { todo!() }
+    fn bounce(&self, _: &Letter, _: &[Attempted]) { todo!() }
+    fn start_runner(&self) { todo!() }
 }
 
 /// Everything the caller asked for, read but not yet judged.
@@ -139,8 +133,9 @@ pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, mut message: Me
     if wishes.recipients_from_header {
         named.extend(message.recipients().map_err(|error| Why::BadField(error.to_string()))?);
     }
-    let mailbox =
-        |address: &Address| address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad));
+    let mailbox = |address: &Address| {
+        address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad))
+    };
     let recipients = named.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
     let given = wishes.sender.map(|sender| sender.as_ref().map(mailbox).transpose()).transpose()?;
     let me = Mailbox::new(&here.login, domain).map_err(|bad| Why::BadMailbox(here.login.clone(), bad))?;

@@ -24,22 +24,13 @@ impl fmt::Display for NoAccount {
 }
 
 /// The routes of a letter.
-pub fn routes<'a>(
-    settings: &'a Settings,
-    named: Option<&str>,
-    envelope: &Envelope,
-) -> Result<Vec<Route<'a>>, NoAccount> {
+pub fn routes<'a>(settings: &'a Settings, named: Option<&str>, envelope: &Envelope) -> Result<Vec<Route<'a>>, NoAccount> {
     let _ = (settings, named, envelope);
     todo!()
 }
 
 /// The account of one recipient; `path` is the reverse-path.
-pub fn account<'a>(
-    settings: &'a Settings,
-    named: Option<&str>,
-    path: Option<&Mailbox>,
-    to: &Mailbox,
-) -> Result<&'a Account, NoAccount> {
+pub fn account<'a>(settings: &'a Settings, named: Option<&str>, path: Option<&Mailbox>, to: &Mailbox) -> Result<&'a Account, NoAccount> {
     let _ = (settings, named, path, to);
     todo!()
 }
