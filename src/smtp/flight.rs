@@ -6,9 +6,9 @@
 //! too large for the window goes by DATA in any case: it is not to be sent in vain, and where the answers to the
 //! envelope are awaited BDAT saves nothing. Without PIPELINING each command waits for its answer.
 //!
-//! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Between
-//! letters of which the first is not answered yet goes a RSET: were it refused in the middle, the next letter would be
-//! added to its transaction, and could reach its recipients. After DATA that cannot be (RFC 5321 §4.1.1.4).
+//! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Behind a
+//! letter that went by BDAT goes a RSET before the next: were the first refused in the middle, the next would be added
+//! to its transaction, and could reach its recipients. After DATA that cannot be (RFC 5321 §4.1.1.4).
 //! While we write we also read, so that a server that wants its answers read first, and we, never wait for each other.
 //!
 //! An error before a letter's last octet leaves no letter behind, since the connection is dropped without it. When the
