@@ -207,8 +207,7 @@ fn the_reverse_path_is_what_was_asked_for() {
     }));
     check([case("an international domain")
         .words(&["-f", "a@bücher.example", "bob@example.org"])
-        .wire("MAIL FROM:<a@xn--bcher-kva.example> SIZE=#\nRCPT TO:<bob@example.org>\nDATA")
-        .known("the From: that we write has the domain in UTF-8, which no header may have without SMTPUTF8")]);
+        .wire("MAIL FROM:<a@xn--bcher-kva.example> SIZE=#\nRCPT TO:<bob@example.org>\nDATA")]);
 }
 
 #[test]
@@ -828,14 +827,7 @@ fn no_address_carries_a_command_to_the_wire() {
     ] {
         cases.push(case(&format!("recipient, {name}")).words(&["--", evil]).status(64).says(&[]).unsent().unqueued());
     }
-    cases.push(
-        case("recipient, a parameter")
-            .words(&["--", "<a@x.example> SIZE=1"])
-            .status(64)
-            .says(&[])
-            .unsent()
-            .known("a blank behind an address in angles begins another one, so that SIZE=1@box.example is written to"),
-    );
+    cases.push(case("recipient, a parameter").words(&["--", "<a@x.example> SIZE=1"]).status(64).says(&[]).unsent());
     cases.push(
         case("-V, CR LF")
             .words(&["-V", "id\r\nRCPT TO:<evil@x.example>", "bob@example.org"])
@@ -1194,15 +1186,11 @@ fn a_queue_that_cannot_be_written_is_no_reason_to_lie() {
         broken("nobody has it", Script::default().on("MAIL", "451 4.3.0 later")).undelivered().says(&["HOME/queue"]),
         broken("one has it, the other was put off", Script::default().on("RCPT TO:<b@", "450 4.2.0 later"))
             .says(&["<b@x.example>", "HOME/queue"])
-            .hides(&["nothing was sent"])
-            .known(
-                "all that is said is that nothing was sent, and a caller who believes it writes to a@x.example again",
-            ),
+            .hides(&["nothing was sent"]),
         broken("perhaps somebody has it", Script::default().on(DOT, Act::Drop))
             .undelivered()
             .says(&["possible duplicate", "HOME/queue"])
-            .hides(&["nothing was sent"])
-            .known("it is said that nothing was sent"),
+            .hides(&["nothing was sent"]),
     ]);
 }
 
@@ -1214,22 +1202,19 @@ fn input_that_is_refused_early_is_read_all_the_same() {
             .input(format!("Subject: x\n\nno\0w\n{rest}"))
             .status(65)
             .says(&["NUL", "line 3"])
-            .unsent()
-            .known("the caller gets EPIPE: what is left of the input is not drained"),
+            .unsent(),
         case("a header without an end")
             .input(format!("X: {}\n", "y ".repeat(4_000_000)))
             .status(65)
             .says(&["header"])
-            .unsent()
-            .known("as above"),
+            .unsent(),
         case("no room for it")
             .input(format!("Subject: x\n\n{rest}"))
             .world(|sendmail| sendmail.through("ulimit -f 0; exec \"$@\""))
             .status(75)
             .says(&[])
             .unsent()
-            .unqueued()
-            .known("as above"),
+            .unqueued(),
     ]);
 }
 
@@ -1241,10 +1226,9 @@ fn what_cannot_be_passed_on_is_mended_without_loss_or_told() {
             .relay(Script::default().offering(&["PIPELINING"]))
             .letter(|letter| {
                 let got = text(&letter.content)?;
-                // U+FFFD in UTF-8 and base64.
-                if got.contains("77+9") || got.contains("vv71") { Err(got) } else { Ok(()) }
-            })
-            .known("what is no UTF-8 in a header is replaced by U+FFFD; RFC 1428 has unknown-8bit for it"),
+                // The octets as they came, in base64.
+                if got.contains("Subject: =?unknown-8bit?B?R3L832U=?=") { Ok(()) } else { Err(got) }
+            }),
         case("long lines of base64")
             .input(format!(
                 "MIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n{}\n",
@@ -1254,8 +1238,7 @@ fn what_cannot_be_passed_on_is_mended_without_loss_or_told() {
         case("reports that the relay cannot give are told to whoever watches")
             .words(&["-v", "-N", "success", "bob@example.org"])
             .relay(Script::default().offering(&["PIPELINING"]))
-            .says(&["DSN"])
-            .known("the remark goes to the log only"),
+            .says(&["DSN"]),
     ]);
 }
 
@@ -1267,8 +1250,8 @@ fn a_session_refused_for_good_is_69_without_a_queue() {
         case(name).relay(script).queue("off").status(69).says(&["<bob@example.org>", "RELAY", part]).undelivered()
     };
     check([
-        refused("greeting", Script::default().on(GREETING, "554 5.7.1 not you"), "554 5.7.1 not you").known("it is 75"),
+        refused("greeting", Script::default().on(GREETING, "554 5.7.1 not you"), "554 5.7.1 not you"),
         refused("EHLO", Script::default().on("EHLO", "550 5.7.1 bad name"), "550 5.7.1 bad name"),
-        refused("STARTTLS", Script::default().on("STARTTLS", "502 5.5.1 no"), "502 5.5.1 no").known("it is 75"),
+        refused("STARTTLS", Script::default().on("STARTTLS", "502 5.5.1 no"), "502 5.5.1 no"),
     ]);
 }

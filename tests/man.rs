@@ -13,7 +13,9 @@ fn manual(page: &str) -> String {
 /// The options that a page names behind `Fl`, as they are typed.
 fn flags(page: &str) -> Vec<String> {
     let mut flags = Vec::new();
-    for line in page.lines().filter(|line| line.starts_with(".Fl") || line.starts_with(".It Fl") || line.starts_with(".Nm") ) {
+    for line in
+        page.lines().filter(|line| line.starts_with(".Fl") || line.starts_with(".It Fl") || line.starts_with(".Nm"))
+    {
         let mut words = line.trim_start_matches('.').split([' ', ',']).filter(|word| !word.is_empty()).peekable();
         while let Some(word) = words.next() {
             if word == "Fl" {
@@ -35,7 +37,9 @@ fn every_option_is_in_the_manual() {
 #[test]
 fn the_manual_names_no_option_that_is_not_there() {
     for flag in flags(&manual("sendmail.8")) {
-        let known = |row: &pillarbox::cli::options::Row| row.spelling == flag || flag.starts_with("-q") || flag == "-d0.1" || flag == "-tif";
+        let known = |row: &pillarbox::cli::options::Row| {
+            row.spelling == flag || flag.starts_with("-q") || flag == "-d0.1" || flag == "-tif"
+        };
         assert!(flag == "-\\-" || OPTIONS.iter().any(known), "man/sendmail.8 names {flag}");
     }
 }

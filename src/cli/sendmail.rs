@@ -76,8 +76,13 @@ impl Face<'_> {
 
     /// Text on standard output; the status says whether it could be written.
     pub fn print(self, text: &str) -> u8 {
+        self.print_octets(text.as_bytes())
+    }
+
+    /// As [`Face::print`], whatever the octets are.
+    pub fn print_octets(self, octets: &[u8]) -> u8 {
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(octets).and_then(|()| out.flush()) {
             Ok(()) => 0,
             Err(_) => sysexits::IOERR,
         }
