@@ -22,8 +22,9 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
     let mut flaws = Vec::new();
     let authenticates = account.auth != Auth::Off;
     match (&account.user, &account.password) {
+        _ if account.auth == Auth::External => {}
         (Some(_), None) if authenticates => flaws.push(Flaw::NoPassword),
-        (None, _) if matches!(account.auth, Auth::Plain | Auth::Login) => flaws.push(Flaw::NoUser),
+        (None, _) if !matches!(account.auth, Auth::Auto | Auth::Off) => flaws.push(Flaw::NoUser),
         (None, Some(_)) if authenticates => flaws.push(Flaw::PasswordWithoutUser),
         _ => {}
     }

@@ -17,6 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+/// More ways out than anybody has, and more mistakes than anybody mends at once: what a file of a hostile shape
+/// costs is bounded by these.
+const MAX_ACCOUNTS: usize = 256;
+const MAX_PROBLEMS: usize = 200;
+
 /// Everything a configuration file says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
@@ -32,6 +37,8 @@ pub struct Settings {
     pub domain: Option<String>,
     /// Where log lines go.
     pub log: Vec<LogTo>,
+    /// Who is who.
+    pub names: Names,
 }
 
 /// One way out: a relay and how to use it.
@@ -53,6 +60,8 @@ pub struct Account {
     pub from: Option<String>,
     /// The name in a From: that we write.
     pub from_name: Option<String>,
+    /// The relay takes letters from `from` alone: it replaces every other sender, in envelope and header.
+    pub force_from: bool,
     /// Reverse-paths that choose this account: an address or a glob, compared without case.
     pub senders: Vec<String>,
     /// Recipients that choose this account: an address or a glob, compared without case.
@@ -65,10 +74,32 @@ pub struct Account {
     pub pins: Vec<[u8; 32]>,
     /// The name the certificate must carry, and SNI, where it is not the host's.
     pub tls_host: Option<String>,
+    /// The oldest TLS that is spoken.
+    pub tls_min: TlsVersion,
+    /// PEM file with our own certificate and the chain above it, for relays that ask for one.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file with that certificate's key, where it does not stand in `cert_file`. Must be private.
+    pub key_file: Option<PathBuf>,
+    /// File of revocation lists (PEM, or one in DER). A certificate that no list in it speaks of passes; a list
+    /// past its date does not. Of no effect with `pins`.
+    pub crl_file: Option<PathBuf>,
     /// The name we give in EHLO.
     pub helo: Option<String>,
     /// Each wait on the wire.
     pub timeout: Duration,
+}
+
+/// What the table of `[aliases]`, the alias file and the rewriting of addresses need to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Local names and who they are, as the file has them: name and value.
+    pub aliases: Vec<(String, String)>,
+    /// An alias file in the form of sendmail's and Postfix's.
+    pub alias_file: Option<PathBuf>,
+    /// Whether recipients in the header are replaced as those of the envelope are.
+    pub rewrite_headers: bool,
+    /// Senders that are replaced in envelope and header: an address or a glob, compared without case, and the address.
+    pub masquerade: Vec<(String, String)>,
 }
 
 impl Account {
@@ -83,12 +114,17 @@ impl Account {
             password: None,
             from: None,
             from_name: None,
+            force_from: false,
             senders: Vec::new(),
             recipients: Vec::new(),
             fallback: None,
             ca_file: None,
             pins: Vec::new(),
             tls_host: None,
+            tls_min: TlsVersion::Tls12,
+            cert_file: None,
+            key_file: None,
+            crl_file: None,
             helo: None,
             timeout: Duration::from_mins(1),
         }
@@ -131,17 +167,45 @@ impl Tls {
     }
 }
 
-/// Which SASL mechanism to use.
+/// A version of TLS; those before 1.2 are not spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// Which SASL mechanism to use. One that is named is used or there is no session; it is never exchanged for
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// The strongest that the server offers, where there is a user; none where there is not.
+    /// The strongest that the server offers, where there is a user; none where there is not. Never one of the
+    /// last three, which need more than a password.
     Auto,
     /// Never authenticate.
     Off,
+    /// RFC 7677, bound to the TLS session.
+    ScramSha256Plus,
+    /// RFC 5802, bound to the TLS session.
+    ScramSha1Plus,
+    /// RFC 7677, not bound to TLS even where the server offers it.
+    ScramSha256,
+    /// RFC 5802, not bound to TLS even where the server offers it.
+    ScramSha1,
     /// RFC 4616.
     Plain,
     /// The obsolete LOGIN, for servers that have nothing else.
     Login,
+    /// RFC 2195, for servers that have nothing else.
+    CramMd5,
+    /// Google's and Microsoft's forerunner of OAUTHBEARER; the password is an access token.
+    XOAuth2,
+    /// RFC 7628; the password is an access token.
+    OAuthBearer,
+    /// RFC 4422 appendix A: the client certificate says who we are. Needs `cert_file`; no password, and a user
+    /// only where it is not the certificate's.
+    External,
 }
 
 /// Where a password comes from. A literal is not printable and is wiped when dropped.

@@ -304,7 +304,20 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
     };
     let auth = match (account.auth, &account.user) {
         (Auth::Off, _) | (Auth::Auto, None) => None,
-        (wanted, Some(user)) => Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)? })),
+        (Auth::External, _) if account.cert_file.is_none() => {
+            return Err(local(format!("account {} demands AUTH EXTERNAL but has no cert_file", account.name)));
+        }
+        (Auth::External, user) => {
+            let user = user.as_deref().unwrap_or_default();
+            Some((Auth::External, Credentials { user, secret: Secret::new(Vec::new()), relay: None }))
+        }
+        (wanted, Some(user)) => {
+            let relay = match host {
+                Host::Tcp { name, port } => Some((name.as_str(), *port)),
+                Host::Unix(_) => None,
+            };
+            Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)?, relay }))
+        }
         (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
     };
     if let Some(transcript) = &way.transcript {

@@ -1,8 +1,8 @@
 //! The wire: the only place that speaks SMTP.
 //!
 //! As a client, from the bottom up: [`interrupt`] ends a wait from another thread, [`connect`] turns a host
-//! into a [`stream`] with limits on every wait, [`tls`] says whom we trust, [`reply`] reads what a stranger
-//! sends without trusting it, [`auth`] is SASL, [`session`] is the dialogue up to AUTH, [`plan`] decides what
+//! into a [`stream`] with limits on every wait, [`tls`] says whom we trust, [`certificate`] reads what they show,
+//! [`reply`] what they say, [`auth`] is SASL, [`session`] is the dialogue up to AUTH, [`plan`] decides what
 //! a letter needs of this server, [`transaction`] knows how far it is, [`flight`] sends it, alone or among others,
 //! and [`body`] frames it. [`server`] is the other side of a session.
 //!
@@ -13,11 +13,16 @@
 pub mod auth;
 pub mod body;
 pub mod capabilities;
+pub mod certificate;
 pub mod connect;
 pub mod flight;
 pub mod interrupt;
 pub mod plan;
+#[cfg(test)]
+mod rehearsal;
 pub mod reply;
+#[cfg(test)]
+pub(crate) mod scripted;
 pub mod server;
 pub mod session;
 pub mod stream;

@@ -9,12 +9,12 @@
 //! After a fault that is not a plain refusal, and after a 421, the session is unusable and says nothing more.
 //! RFC 5321 §3 and §4, RFC 3207, RFC 4954.
 
-use super::auth::{Credentials, Exchange, Mechanism};
+use super::auth::{Channel, Credentials, Exchange, Mechanism, bindings};
 use super::capabilities::Capabilities;
 use super::connect::words;
 use super::reply::Replies;
 use super::stream::Stream;
-use super::tls::{self, Peer};
+use super::tls::{self, Encryption, Peer};
 use super::{Limits, Transcript};
 use crate::config::Auth;
 use crate::outcome::{Cause, Fault, Reply, Stage};
@@ -122,6 +122,11 @@ impl Session {
         &self.capabilities
     }
 
+    /// What protects the session and who is at its other end; `None` where TLS is not spoken.
+    pub fn encryption(&self) -> Option<Encryption> {
+        self.stream.tls().and_then(Encryption::of)
+    }
+
     /// Gives what comes next until `total`.
     pub fn extend(&mut self, total: Instant) {
         self.limits.total = total;
@@ -195,8 +200,12 @@ impl Session {
         self.quiet(Stage::Tls)?;
         let until = self.limits.until(Stage::Tls);
         self.stream.start_tls(peer.config, peer.name, until).map_err(|error| self.failure(Stage::Tls, &error))?;
-        if let Some(encryption) = self.stream.encryption() {
-            self.note(&format!("* {encryption}"));
+        if self.transcript.is_some()
+            && let Some(encryption) = self.encryption()
+        {
+            for line in encryption.to_string().lines() {
+                self.note(&format!("* {line}"));
+            }
         }
         Ok(())
     }
@@ -208,29 +217,86 @@ impl Session {
                 "is not on this machine, and without TLS the password would go there in clear".to_owned(),
             ));
         }
-        let mechanism = Mechanism::choose(wanted, &self.capabilities.mechanisms()).map_err(policy)?;
-        let mut exchange = Exchange::begin(mechanism, credentials)
-            .map_err(|why| Fault::new(Stage::Auth, Cause::Local(why.to_owned())))?;
-        self.mask(credentials.secret.dangerous_expose());
+        let capabilities = self.capabilities.clone();
+        let offered = capabilities.mechanisms();
+        let bindings = self.stream.tls().map(bindings).unwrap_or_default();
+        let mechanism = Mechanism::choose(wanted, &offered, &bindings).map_err(policy)?;
+        if mechanism.reveals() {
+            self.mask(credentials.secret.dangerous_expose());
+        }
+        if !mechanism.is_bound() {
+            return self.run(mechanism, credentials, Channel::unbound(&offered, &bindings)).map_err(|(fault, _)| fault);
+        }
+        let mut bindings = bindings.into_iter().peekable();
+        while let Some(binding) = bindings.next() {
+            self.note(&format!("* {} is bound by {}", mechanism.name(), binding.name));
+            match self.run(mechanism, credentials, Channel::Bound(binding)) {
+                Ok(()) => return Ok(()),
+                Err((_, Refused::Binding)) if bindings.peek().is_some() && self.is_usable() => {}
+                Err((fault, _)) => return Err(fault),
+            }
+        }
+        Err(policy(format!("has no TLS session with us that {} could be bound to", mechanism.name())))
+    }
 
+    /// One run of a mechanism, up to a 235 that can be believed.
+    fn run(
+        &mut self,
+        mechanism: Mechanism,
+        credentials: &Credentials<'_>,
+        channel: Channel,
+    ) -> Result<(), (Fault, Refused)> {
+        let fault = |cause| (Fault::new(Stage::Auth, cause), Refused::Otherwise);
+        let mut exchange =
+            Exchange::begin(mechanism, credentials, channel).map_err(|why| fault(Cause::Local(why.to_owned())))?;
         let name = mechanism.name();
-        let initial = exchange.initial().map(encode).filter(|text| name.len() + text.len() + 8 <= COMMAND_LINE);
-        if let Some(text) = &initial {
+        // A response of no octets is a `=` behind AUTH and an empty line elsewhere (RFC 4954 §4).
+        let initial = exchange
+            .initial()
+            .map(|octets| if octets.is_empty() { Zeroizing::new("=".to_owned()) } else { encode(octets) });
+        if let Some(text) = initial.filter(|text| name.len() + text.len() + 8 <= COMMAND_LINE) {
             exchange.initial_sent();
-            self.secret_command(&format!("AUTH {name} "), text);
+            self.secret_command(&format!("AUTH {name} "), &text);
         } else {
             self.command(&format!("AUTH {name}\r\n"));
         }
         loop {
-            self.send(Stage::Auth)?;
-            let reply = self.reply(Stage::Auth)?;
-            if reply.code != 334 {
-                return self.expect(reply, Stage::Auth, 235).map(drop);
+            let otherwise = |fault| (fault, Refused::Otherwise);
+            self.send(Stage::Auth).map_err(otherwise)?;
+            let mut reply = self.reply(Stage::Auth).map_err(otherwise)?;
+            match reply.code {
+                334 => match exchange.answer(&reply.lines.concat()) {
+                    Ok(answer) => self.secret_command("", &encode(&answer)),
+                    Err(cause) => {
+                        self.cancel();
+                        return Err(fault(cause));
+                    }
+                },
+                235 => {
+                    return exchange.conclude().map_err(|cause| {
+                        self.abandon();
+                        fault(cause)
+                    });
+                }
+                _ => {
+                    if let Some(complaint) = exchange.complaint() {
+                        reply.lines.push(format!("({})", self.masked(complaint)));
+                    }
+                    let refused = if exchange.wants_another_binding() { Refused::Binding } else { Refused::Otherwise };
+                    return self.expect(reply, Stage::Auth, 235).map(drop).map_err(|fault| (fault, refused));
+                }
             }
-            let Some(answer) = exchange.answer() else {
-                return Err(self.breach(Stage::Auth, &format!("asked for more than {name} has to say")));
-            };
-            self.secret_command("", &encode(&answer));
+            if let Some(text) = exchange.unspeakable() {
+                self.masked.push(encode(&text));
+            }
+        }
+    }
+
+    /// Ends an exchange that we cannot go on with. What the server says to that is not the news.
+    fn cancel(&mut self) {
+        self.command("*\r\n");
+        if self.send(Stage::Auth).is_ok() {
+            drop(self.reply(Stage::Auth));
         }
     }
 
@@ -270,6 +336,9 @@ impl Session {
 
     /// Queues a line of which only the first part may be shown.
     fn secret_command(&mut self, shown: &str, hidden: &str) {
+        if hidden.is_empty() {
+            return self.command(&format!("{shown}\r\n"));
+        }
         self.note(&format!("> {shown}****"));
         // Room is made first: a vector that grows leaves a copy behind that nobody wipes.
         self.group.reserve(shown.len() + hidden.len() + 2);
@@ -307,7 +376,7 @@ impl Session {
     /// Waits for the next reply, however slowly it comes, but no longer than the limits allow.
     pub(super) fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
         let until = self.limits.until(stage);
-        let mut octets = [0; 4096];
+        let mut octets = [0; 16 * 1024];
         loop {
             if let Some(reply) = self.next_reply(stage)? {
                 return Ok(reply);
@@ -332,18 +401,16 @@ impl Session {
     pub(super) fn next_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
         let reply = self.replies.take().map_err(|why| self.breach(stage, &why.to_string()))?;
         let Some(mut reply) = reply else { return Ok(None) };
-        for line in &mut reply.lines {
-            for secret in &self.masked {
-                if line.contains(secret.as_str()) {
-                    *line = line.replace(secret.as_str(), "****");
-                }
-            }
-        }
+        let shown: Vec<String> = reply.lines.iter().map(|line| self.masked(line)).collect();
         if self.transcript.is_some() {
-            for (i, line) in reply.lines.iter().enumerate() {
-                let hyphen = if i + 1 < reply.lines.len() { '-' } else { ' ' };
+            for (i, line) in shown.iter().enumerate() {
+                let hyphen = if i + 1 < shown.len() { '-' } else { ' ' };
                 self.note(&format!("< {}{hyphen}{line}", reply.code));
             }
+        }
+        // A challenge is for `auth` alone, which needs it as it came. Anything else may end up in a sentence.
+        if (stage, reply.code) != (Stage::Auth, 334) {
+            reply.lines = shown;
         }
         // 421: the server closes the channel, whatever it was asked (RFC 5321 §3.8).
         self.broken |= reply.code == 421;
@@ -374,6 +441,9 @@ impl Session {
         self.broken = true;
         let place = place(stage);
         let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        // TLS 1.3 brings it late, but it is the handshake that has failed. Not once a letter is on its way: then
+        // what counts is how far that has got.
+        let stage = if stage < Stage::Mail && tls.is_some_and(tls::is_about_us) { Stage::Tls } else { stage };
         Fault::new(
             stage,
             match (error.kind(), tls) {
@@ -398,6 +468,16 @@ impl Session {
         }
     }
 
+    /// What may be shown of a line.
+    fn masked(&self, line: &str) -> String {
+        let mut shown = line.to_owned();
+        // The last first: a whole response before the password that makes up its end.
+        for secret in self.masked.iter().rev().filter(|secret| line.contains(secret.as_str())) {
+            shown = shown.replace(secret.as_str(), "****");
+        }
+        shown
+    }
+
     /// Remembers not to show the password. One of three characters or less would mask half the dialogue, and
     /// protects nothing.
     fn mask(&mut self, secret: &[u8]) {
@@ -406,6 +486,14 @@ impl Session {
             self.masked.push(encode(secret));
         }
     }
+}
+
+/// Why a mechanism's run came to nothing.
+enum Refused {
+    /// The server knows another kind of channel binding.
+    Binding,
+    /// Anything else, which ends the session.
+    Otherwise,
 }
 
 fn encode(octets: &[u8]) -> Zeroizing<String> {

@@ -228,10 +228,13 @@ fn mechanism(word: &str) -> Result<Auth, String> {
         "none" => Ok(Auth::Off),
         "plain" => Ok(Auth::Plain),
         "login" => Ok(Auth::Login),
-        "oauthbearer" | "xoauth2" | "external" | "externanon" | "cram-md5" | "gssapi" => {
-            Err(format!("{word:?} is not in this version; allowed: plain, login, none"))
+        "cram-md5" => Ok(Auth::CramMd5),
+        "oauthbearer" => Ok(Auth::OAuthBearer),
+        "xoauth2" => Ok(Auth::XOAuth2),
+        "external" => Ok(Auth::External),
+        _ => {
+            Err(format!("{word:?} is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, none"))
         }
-        _ => Err(format!("{word:?} is not known; allowed: plain, login, none")),
     }
 }
 

@@ -1,6 +1,7 @@
 use super::*;
-use crate::config::Host;
+use crate::config::{Host, Names};
 use proptest::prelude::*;
+use std::time::Duration;
 
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
@@ -31,6 +32,8 @@ fn every_key_is_read() {
     let text = r#"
 default = "b"
 domain = "example.com"
+alias_file = "/etc/aliases"
+rewrite_headers = true
 log = ["journal", "syslog", "stderr", "~/log", "/var/log/x"]
 [account.b]
 host = ["one.example", "two.example:2525", "[2001:db8::1]:25", "/run/s"]
@@ -46,6 +49,11 @@ recipients = ["*@x.org", "b?@y.org"]
 fallback = "a"
 ca_file = "~/ca.pem"
 pin = "sha256:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
+cert_file = "~/cert.pem"
+key_file = "~/key.pem"
+crl_file = "~/crl.pem"
+tls_min = "1.3"
+force_from = true
 tls_host = "cert.example"
 helo = "box.example"
 timeout = "2m"
@@ -60,6 +68,10 @@ deadline = "10s"
 delay_notice = "4h"
 keep_failed = "1d"
 connections = 5
+[aliases]
+root = ["a@x.org", "alice"]
+[masquerade]
+"*@box" = "a@x.org"
 "#;
     let settings = read_text(text).unwrap();
     assert_eq!(settings.default.as_deref(), Some("b"));
@@ -85,6 +97,14 @@ connections = 5
         connections: 5,
     };
     assert_eq!(settings.queue, queue);
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let names = Names {
+        aliases: vec![pair("root", "a@x.org, alice")],
+        alias_file: Some("/etc/aliases".into()),
+        rewrite_headers: true,
+        masquerade: vec![pair("*@box", "a@x.org")],
+    };
+    assert_eq!(settings.names, names);
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     let b = Account {
         name: "b".to_owned(),
@@ -108,12 +128,20 @@ connections = 5
         tls_host: Some("cert.example".to_owned()),
         helo: Some("box.example".to_owned()),
         timeout: Duration::from_mins(2),
+        force_from: true,
+        tls_min: TlsVersion::Tls13,
+        cert_file: Some("/home/a/cert.pem".into()),
+        key_file: Some("/home/a/key.pem".into()),
+        crl_file: Some("/home/a/crl.pem".into()),
     };
     let a = Account { hosts: vec![tcp("z", 25)], tls: Tls::Off, ..Account::new("a") };
     assert_eq!(settings.accounts, [b, a]);
     for key in keys() {
         let name = key.rsplit('.').next().unwrap();
-        assert!(text.contains(&format!("\n{name} =")) || key.starts_with("password."), "{key} is not tested here");
+        assert!(
+            text.contains(&format!("\n{name} =")) || key.starts_with("password.") || name == "NAME",
+            "{key} is not tested here"
+        );
     }
 }
 
@@ -177,14 +205,14 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         ("password = {}", "c.toml:3:12: password: exactly one source can be named"),
         ("password = { file = \"/x\", netrc = true }", "c.toml:3:12: password: exactly one source"),
-        ("force_from = true", "c.toml:3:1: force_from is not in this version; take it out"),
+        ("source_ip = \"::1\"", "c.toml:3:1: source_ip is not in this version; take it out"),
         ("user = \"u\"", "c.toml:3:8: user: there is a user but no password"),
         ("password = \"p\"", "c.toml:3:12: password: there is a password but no user"),
         ("auth = \"plain\"", "c.toml:3:8: auth: authentication is demanded, but there is no user"),
         ("fallback = \"a\"", "c.toml:3:12: fallback: \"a\" leads back to \"a\""),
         ("fallback = \"b\"", "c.toml:3:12: fallback: there is no account \"b\"; there is: a"),
         ("[queue]\nlifetime = \"5 weeks\"", "c.toml:4:12: queue"),
-        ("[aliases]\nroot = \"x\"", "c.toml:3:2: aliases is not in this version"),
+        ("[masquerade]\n\"root@*\" = \"x y\"", "c.toml:4:12: root@*: "),
         ("[accounts.b]", "c.toml:3:2: there is no key \"accounts\" in the file (did you mean \"account\"?)"),
     ] {
         let problems = read_text(&format!("[account.a]\nhost = \"h\"\n{line}\n")).unwrap_err();
@@ -244,6 +272,18 @@ fn a_password_is_never_sent_in_clear_over_the_network() {
 }
 
 #[test]
+fn a_file_of_a_hostile_shape_costs_little() {
+    let chain = |i: usize| format!("[account.a{i}]\nhost = \"h\"\nfallback = \"a{}\"\n", i + 1);
+    let accounts = (0..2_000).map(chain).collect::<Vec<_>>().concat();
+    assert!(read_text(&accounts).unwrap_err().iter().any(|problem| problem.contains("more than 256 accounts")));
+    let keys = (0..5_000).map(|i| format!("hots{i} = 1\n")).collect::<Vec<_>>().concat();
+    assert!(read_text(&keys).unwrap_err().len() <= 201);
+    assert!(read_text(&"[".repeat(1 << 14)).is_err());
+    assert!(read_text(&format!("x = {}", "[".repeat(1 << 14))).is_err());
+    assert!(read_text(&format!("x = {}", "{a=".repeat(5_000))).is_err());
+}
+
+#[test]
 fn no_error_quotes_a_password() {
     for line in [
         "password = \"s3cret",
@@ -267,6 +307,8 @@ fn the_manual_has_the_keys_that_are_read_and_no_others() {
             Some("The accounts") => prefix = "account.NAME.",
             Some("The password") => prefix = "password.",
             Some("The queue") => prefix = "queue.",
+            Some("The aliases") => prefix = "aliases.",
+            Some("The masquerade") => prefix = "masquerade.",
             Some(_) => prefix = "",
             None => {}
         }
@@ -299,7 +341,7 @@ proptest! {
     #[test]
     fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
         let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
-        let text: String = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect();
+        let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
         if let Err(problems) = read_text(&text) {
             prop_assert!(!problems.is_empty());
         }
