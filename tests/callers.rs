@@ -6,7 +6,8 @@
 
 mod support;
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::Command;
 use support::household::{Ended, Household, sendmail};
 use support::peer::{here, run};
@@ -249,10 +250,10 @@ fn every_caller_is_served() {
         let ended = caller.send(&household, "bob@example.org");
         assert_eq!(ended.status, 0, "{}: {ended:?}", caller.name);
         assert_is_whole(caller, &letters(relay), "bob@example.org");
-        table += &format!("{:<20} {:<16} {}\n", caller.name, caller.package, caller.version());
+        writeln!(table, "{:<20} {:<16} {}", caller.name, caller.package, caller.version()).unwrap();
     }
     // Not `print`, which the test harness would keep to itself.
-    write!(std::io::stderr(), "callers that were served:\n{table}").unwrap();
+    std::io::stderr().write_all(format!("callers that were served:\n{table}").as_bytes()).unwrap();
 }
 
 #[test]
@@ -311,8 +312,12 @@ fn nagios_reads_our_queue_as_postfixs() {
     }
 }
 
+/// Who calls, the words, standard input; the reverse-path and the recipients that must come of it.
+type Row<'a> = (&'a str, &'a [&'a str], &'a str, &'a str, &'a [&'a str]);
+
 /// The words and the letter of callers that are not in Debian, or too large for a test, as they were captured.
 #[test]
+#[allow(clippy::too_many_lines)] // one long table
 fn the_words_of_every_caller_are_understood() {
     const PLAIN: &str = "To: bob@example.org\nSubject: hello\n\ngood day\n";
     const CRLF: &str = "To: bob@example.org\r\nSubject: hello\r\n\r\ngood day\r\n";
@@ -320,7 +325,7 @@ fn the_words_of_every_caller_are_understood() {
     const BOB: &[&str] = &["bob@example.org"];
     const BOTH: &[&str] = &["bob@example.org", "carol@example.org"];
     let alice = "alice@example.org";
-    let rows: &[(&str, &[&str], &str, &str, &[&str])] = &[
+    let rows: &[Row] = &[
         ("cron", &["-FCronDaemon", "-i", "-B8BITMIME", "-oem", "bob@example.org"], PLAIN, alice, BOB),
         (
             "cron, two",

@@ -18,7 +18,7 @@ pub fn here(wanted: &[&str]) -> bool {
     let sentence = format!("{test}: skipped, it needs {} (.ci/peers brings the programs)", missing.join(", "));
     assert!(std::env::var_os("CI").is_none(), "{sentence}");
     // Not `eprintln`, which the test harness would keep to itself.
-    writeln!(std::io::stderr(), "{sentence}").unwrap();
+    std::io::stderr().write_all(format!("{sentence}\n").as_bytes()).unwrap();
     false
 }
 
