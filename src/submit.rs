@@ -378,9 +378,10 @@ fn now(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>, keep: 
                 let somebody = |one: &Attempted| {
                     matches!(one.outcome, Outcome::Relayed(_) | Outcome::Deferred { maybe_duplicate: true, .. })
                 };
-                match attempted.iter().any(somebody) {
-                    true => End::Unkept(attempted, error),
-                    false => End::Refused(Why::Queue(error)),
+                if attempted.iter().any(somebody) {
+                    End::Unkept(attempted, error)
+                } else {
+                    End::Refused(Why::Queue(error))
                 }
             }
         },

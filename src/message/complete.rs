@@ -110,7 +110,9 @@ fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
     fields.set(Field::of("From", &author(with)));
     if fields.first("Reply-To").is_none() {
         let raw = [b"Reply-To:", named.as_slice(), b"\r\n"].concat();
-        Field::new(raw).into_iter().for_each(|field| fields.append(field));
+        if let Some(field) = Field::new(raw) {
+            fields.append(field);
+        }
     }
 }
 
