@@ -22,7 +22,9 @@ done
 for user in $users; do
     id "$user" >/dev/null 2>&1 || useradd --system --no-create-home "$user"
 done
-exec "$@"
+# Not `exec`: a set-id program would forget to die with `unshare`, and the first process here takes all others along.
+"$@"
+exit
 "#;
 
 /// Where a package lies.
