@@ -133,6 +133,14 @@ struct Aftermath {
     story: String,
 }
 
+impl Aftermath {
+    /// A report is a letter like any other, and is doubled like one.
+    fn reports(&mut self, first: usize, all: usize) {
+        self.doubled_in_window |= (first, all) == (1, 2);
+        self.doubled_outside |= all > 1 && (first, all) != (1, 2);
+    }
+}
+
 fn suffer(scene: Scene, fault: Fault) -> Aftermath {
     let sink = Sink::open();
     let house = scene.set_up(&sink);
@@ -158,7 +166,8 @@ fn suffer(scene: Scene, fault: Fault) -> Aftermath {
         let (first, all) = (letter.copies(&before, to), letter.copies(&taken, to));
         if to.starts_with("never") {
             after.lost |= owed && letter.reports(&taken) == 0;
-            after.doubled_outside |= letter.reports(&taken) > 1 || all > 0;
+            after.doubled_outside |= all > 0;
+            after.reports(letter.reports(&before), letter.reports(&taken));
             continue;
         }
         after.lost |= owed && all == 0;
