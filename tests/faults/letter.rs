@@ -1,5 +1,7 @@
 //! Letters that show whether anything of them is missing: numbered lines and, at the end, how many there are.
 
+use std::fmt::Write;
+
 use crate::sink::Taken;
 
 /// Who sends them, unless a test says otherwise.
@@ -39,9 +41,9 @@ impl Letter {
              Date: Tue, 24 Nov 2026 12:00:00 +0000\nMessage-ID: <{token}@example.org>\n\n"
         );
         for line in 0..self.lines {
-            text.push_str(&format!("{line:06} of the letter {token}, which nobody may cut short\n"));
+            let _ = writeln!(text, "{line:06} of the letter {token}, which nobody may cut short");
         }
-        text.push_str(&format!("{} lines, and no more\n", self.lines));
+        let _ = writeln!(text, "{} lines, and no more", self.lines);
         text
     }
 

@@ -12,6 +12,7 @@ mod house;
 mod letter;
 mod mount;
 mod power;
+mod reports;
 mod signals;
 mod sink;
 mod strace;
