@@ -16,14 +16,17 @@ pub struct Letter {
     pub sender: String,
     /// The recipients.
     pub to: Vec<String>,
-    lines: usize,
+    /// Its lines.
+    pub lines: usize,
+    /// Octets that the last of them is longer by.
+    pub padding: usize,
 }
 
 impl Letter {
     /// A letter with so many lines to these people at example.com.
     pub fn new(token: impl Into<String>, to: &[&str], lines: usize) -> Self {
         let to = to.iter().map(|local| format!("{local}@example.com")).collect();
-        Self { token: token.into(), sender: SENDER.to_owned(), to, lines }
+        Self { token: token.into(), sender: SENDER.to_owned(), to, padding: 0, lines }
     }
 
     /// The words that hand it in.
@@ -43,7 +46,7 @@ impl Letter {
         for line in 0..self.lines {
             let _ = writeln!(text, "{line:06} of the letter {token}, which nobody may cut short");
         }
-        let _ = writeln!(text, "{} lines, and no more", self.lines);
+        let _ = writeln!(text, "{} lines, and no more{}", self.lines, "!".repeat(self.padding));
         text
     }
 
