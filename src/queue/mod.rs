@@ -74,7 +74,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::envelope::Envelope;
 use crate::message::{Content, Facts};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, words};
 use disk::Disk;
 use history::Event;
 
@@ -167,7 +167,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {}", path.display(), words(source)),
             Self::Unsafe { path, why } => write!(f, "will not keep letters in {}: {why}", path.display()),
             Self::NoSuchLetter(id) => write!(f, "{id}: there is no such letter in the queue"),
             Self::Busy(id) => write!(f, "{id} is being sent at this moment"),
