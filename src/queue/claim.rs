@@ -198,10 +198,12 @@ impl Claim<'_> {
         if whom.is_empty() {
             return Ok(None);
         }
-        let id = match (report, self.reported(&whom)) {
-            (None, _) => None,
-            (Some(_), Some(id)) => Some(id),
-            (Some(report), None) => Some(self.accept_report(report, &whom, now)?),
+        let id = match report {
+            None => None,
+            Some(report) => match self.reported(&whom)? {
+                Some(id) => Some(id),
+                None => Some(self.accept_report(report, &whom, now)?),
+            },
         };
         let told = Event::Told { at: now, whom };
         self.append(std::slice::from_ref(&told))?;
@@ -223,15 +225,22 @@ impl Claim<'_> {
         }
     }
 
-    /// The report on these recipients that was accepted before a crash.
-    fn reported(&self, whom: &[usize]) -> Option<Id> {
-        let (id, these) = self.letter().history.reporting()?;
+    /// The report on these recipients that was accepted before a crash. One that cannot be read may be it.
+    fn reported(&self, whom: &[usize]) -> Result<Option<Id>, Error> {
+        let Some((id, these)) = self.letter().history.reporting() else { return Ok(None) };
         let sender = self.letter().entry.envelope.reverse_path().0.as_ref();
-        let found = [LETTERS, FAILED].into_iter().find_map(|dir| Stored::peek(&self.queue.path(dir, id), id).ok())?;
-        let envelope = &found.letter.entry.envelope;
-        let ours =
-            envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
-        (these == whom && ours).then_some(id)
+        for dir in [LETTERS, FAILED] {
+            let path = self.queue.path(dir, id);
+            let envelope = match Stored::peek(&path, id) {
+                Ok(found) => found.letter.entry.envelope,
+                Err(Flaw::Gone | Flaw::Damaged(_)) => continue,
+                Err(Flaw::Io(source)) => return Err(Error::at("read", &path)(source)),
+            };
+            let ours =
+                envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
+            return Ok((these == whom && ours).then_some(id));
+        }
+        Ok(None)
     }
 
     /// Notes that the sender is being told of the delay; to be called before the notice is accepted, so that it comes
