@@ -69,11 +69,10 @@ impl Broken {
 /// Finds, checks and reads the configuration; `None` where there is none.
 pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
     if let Some(path) = &sources.argument {
-        let trust = if is_within_reach(path, sources) { Trust::Full } else { Trust::Restrained };
-        return named(path, sources, trust).map(Some);
+        return named(path, sources, Trust::of_argument).map(Some);
     }
     if let Some(path) = &sources.environment {
-        return named(path, sources, Trust::Full).map(Some);
+        return named(path, sources, |_, _, _| Trust::Full).map(Some);
     }
     for path in places(sources) {
         match Opened::open(&path) {
@@ -104,8 +103,13 @@ fn places(sources: &Sources) -> Vec<PathBuf> {
 }
 
 /// A file that was named must be there, and must say where mail goes.
-fn named(path: &Path, sources: &Sources, trust: Trust) -> Result<Settings, Broken> {
+fn named(
+    path: &Path,
+    sources: &Sources,
+    trust: impl FnOnce(&Path, &Opened, &Sources) -> Trust,
+) -> Result<Settings, Broken> {
     let opened = Opened::open(path).map_err(|error| unreadable(path, &error))?;
+    let trust = trust(path, &opened, sources);
     read(path, opened, sources, trust)?
         .ok_or_else(|| Broken::one(format!("{} sets no mta=smtp://… and so names no relay", path.display())))
 }
@@ -161,13 +165,16 @@ fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<
     Ok(Some(settings))
 }
 
+/// Files that hold passwords.
+type WithSecrets = Vec<(PathBuf, Opened)>;
+
 /// Reads a mailrc and what it sources; gives the files that hold passwords as well.
 fn read_mailrc(
     path: &Path,
     opened: Opened,
     home: Option<&Path>,
     trust: Trust,
-) -> Result<Option<(Settings, Vec<(PathBuf, Opened)>)>, Broken> {
+) -> Result<Option<(Settings, WithSecrets)>, Broken> {
     let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
     let mut files = HashMap::from([(path.to_owned(), opened)]);
     let mut source = |other: &Path| -> Result<Zeroizing<String>, mailrc::NotSourced> {
@@ -211,21 +218,25 @@ enum Trust {
     Restrained,
 }
 
-/// Whether a file that an argument names lies where only root or the caller puts files for programs to obey: below
-/// `/etc`, or in a dot-file or dot-directory of the caller's home; and whether it is theirs. Links are followed first.
-fn is_within_reach(path: &Path, sources: &Sources) -> bool {
-    let Ok(real) = path.canonicalize() else { return false };
-    let in_dot_file = || {
-        let home = sources.home.as_ref().and_then(|home| home.canonicalize().ok());
-        let below = home.as_deref().and_then(|home| real.strip_prefix(home).ok());
-        match below.and_then(|below| below.components().next()) {
-            Some(Component::Normal(first)) => first.as_bytes().starts_with(b"."),
-            _ => false,
-        }
-    };
-    let is_theirs =
-        |found: std::fs::Metadata| (found.uid() == 0 || found.uid() == sources.uid) && found.mode() & 0o002 == 0;
-    (real.starts_with("/etc") || in_dot_file()) && real.metadata().is_ok_and(is_theirs)
+impl Trust {
+    /// Full where a file that an argument names lies where only root or the caller puts files for programs to obey:
+    /// below `/etc`, or in a dot-file or dot-directory of the caller's home; and where it is theirs. Links are followed
+    /// first, and what they lead to must be what was opened.
+    fn of_argument(path: &Path, opened: &Opened, sources: &Sources) -> Self {
+        let Ok(real) = path.canonicalize() else { return Self::Restrained };
+        let in_dot_file = || {
+            let home = sources.home.as_ref().and_then(|home| home.canonicalize().ok());
+            let below = home.as_deref().and_then(|home| real.strip_prefix(home).ok());
+            match below.and_then(|below| below.components().next()) {
+                Some(Component::Normal(first)) => first.as_bytes().starts_with(b"."),
+                _ => false,
+            }
+        };
+        let is_opened = |found: std::fs::Metadata| (found.dev(), found.ino()) == opened.identity;
+        let is_theirs = (opened.owner == 0 || opened.owner == sources.uid) && opened.mode & 0o002 == 0;
+        let is_within_reach = real.starts_with("/etc") || in_dot_file();
+        if is_theirs && is_within_reach && real.metadata().is_ok_and(is_opened) { Self::Full } else { Self::Restrained }
+    }
 }
 
 /// Holds back what a file may not do that somebody else may have written. It runs no command and reads no secret: it
@@ -259,6 +270,8 @@ struct Opened {
     octets: Zeroizing<Vec<u8>>,
     owner: u32,
     mode: u32,
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 impl Opened {
@@ -276,7 +289,8 @@ impl Opened {
         if octets.len() as u64 > MAX_SIZE {
             return Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
         }
-        Ok(Self { octets, owner: found.uid(), mode: found.mode() & 0o7777 })
+        let identity = (found.dev(), found.ino());
+        Ok(Self { octets, owner: found.uid(), mode: found.mode() & 0o7777, identity })
     }
 }
 

@@ -17,6 +17,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
+/// More ways out than anybody has, and more mistakes than anybody mends at once: what a file of a hostile shape
+/// costs is bounded by these.
+const MAX_ACCOUNTS: usize = 256;
+const MAX_PROBLEMS: usize = 200;
+
 /// Everything a configuration file says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {

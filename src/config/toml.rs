@@ -5,18 +5,21 @@
 //! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
 //! about the keys of a broken file are noise. A password is never quoted in an error.
 
+mod value;
+
 use super::check::{self, Flaw};
 use super::notation::{self, Written};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::{Account, Auth, LogTo, PasswordSource, Queue, Settings, Tls, TlsVersion};
+use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion};
 use crate::message::address::parse_sender;
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
-use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use value::{Value, Wrong, did_you_mean};
 use zeroize::Zeroizing;
 
 /// One key: its name, what may stand behind it, and what that does.
@@ -31,36 +34,38 @@ const ROOT: &[Row<Settings>] = &[
     Row {
         key: "default",
         allowed: "the name of an account",
-        read: |settings, value| Ok(settings.default = Some(value.text()?.to_owned())),
+        read: |settings, value| put(&mut settings.default, Some(value.text()?.to_owned())),
     },
     Row {
         key: "domain",
         allowed: "a domain, as in \"example.com\"",
-        read: |settings, value| Ok(settings.domain = Some(value.checked(notation::domain)?)),
+        read: |settings, value| put(&mut settings.domain, Some(value.checked(notation::domain)?)),
     },
     Row {
         key: "log",
         allowed: "\"journal\", \"syslog\", \"stderr\", a path that begins with / or ~/, or a list of these",
         read: |settings, value| {
-            settings.log = value.list(|one| match one.text()? {
-                "journal" => Ok(LogTo::Journal),
-                "syslog" => Ok(LogTo::Syslog),
-                "stderr" => Ok(LogTo::Stderr),
-                path if path.starts_with(['/', '~']) => Ok(LogTo::File(one.path()?)),
-                word => Err(one.unknown(word, &["journal", "syslog", "stderr"])),
-            })?;
-            Ok(())
+            put(
+                &mut settings.log,
+                value.list(|one| match one.text()? {
+                    "journal" => Ok(LogTo::Journal),
+                    "syslog" => Ok(LogTo::Syslog),
+                    "stderr" => Ok(LogTo::Stderr),
+                    path if path.starts_with(['/', '~']) => Ok(LogTo::File(one.path()?)),
+                    word => Err(one.unknown(word, &["journal", "syslog", "stderr"])),
+                })?,
+            )
         },
     },
     Row {
         key: "alias_file",
         allowed: "a path that begins with / or ~/",
-        read: |settings, value| Ok(settings.names.alias_file = Some(value.path()?)),
+        read: |settings, value| put(&mut settings.names.alias_file, Some(value.path()?)),
     },
     Row {
         key: "rewrite_headers",
         allowed: "true or false",
-        read: |settings, value| Ok(settings.names.rewrite_headers = value.switch()?),
+        read: |settings, value| put(&mut settings.names.rewrite_headers, value.switch()?),
     },
 ];
 
@@ -86,119 +91,121 @@ const ACCOUNT: &[Row<Draft>] = &[
         key: "host",
         allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", or a list of these",
         read: |draft, value| {
-            draft.hosts = value.list(|one| notation::host(one.text()?, one.home).map_err(|text| one.wrong(text)))?;
-            Ok(())
+            put(
+                &mut draft.hosts,
+                value.list(|one| notation::host(one.text()?, one.home).map_err(|text| one.wrong(text)))?,
+            )
         },
     },
     Row {
         key: "port",
         allowed: "a number from 1 to 65535",
-        read: |draft, value| Ok(draft.port = Some(value.number(1, u16::MAX)?)),
+        read: |draft, value| put(&mut draft.port, Some(value.number(1, u16::MAX)?)),
     },
     Row {
         key: "tls",
         allowed: "\"starttls\", \"implicit\" or \"none\"",
         read: |draft, value| {
             let words = [("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("none", Tls::Off)];
-            Ok(draft.account.tls = value.word(&words)?)
+            put(&mut draft.account.tls, value.word(&words)?)
         },
     },
     Row {
         key: "auth",
         allowed: "\"auto\", \"off\" or the name of a SASL mechanism in lower case, as in \"scram-sha-256\"",
-        read: |draft, value| Ok(draft.account.auth = value.word(&AUTH)?),
+        read: |draft, value| put(&mut draft.account.auth, value.word(&AUTH)?),
     },
     Row {
         key: "user",
         allowed: "a string",
-        read: |draft, value| Ok(draft.account.user = Some(value.checked(printable)?)),
+        read: |draft, value| put(&mut draft.account.user, Some(value.checked(printable)?)),
     },
     Row {
         key: "password",
         allowed: "\"literal\", { command = … }, { file = … }, { credential = … } or { netrc = … }",
-        read: |draft, value| Ok(draft.account.password = Some(password(value)?)),
+        read: |draft, value| put(&mut draft.account.password, Some(password(value)?)),
     },
     Row {
         key: "from",
         allowed: "an address, as in \"alice@example.com\"",
-        read: |draft, value| Ok(draft.account.from = Some(value.checked(address)?)),
+        read: |draft, value| put(&mut draft.account.from, Some(value.checked(address)?)),
     },
     Row {
         key: "from_name",
         allowed: "a string",
-        read: |draft, value| Ok(draft.account.from_name = Some(value.checked(printable)?)),
+        read: |draft, value| put(&mut draft.account.from_name, Some(value.checked(printable)?)),
     },
     Row {
         key: "force_from",
         allowed: "true or false",
-        read: |draft, value| Ok(draft.account.force_from = value.switch()?),
+        read: |draft, value| put(&mut draft.account.force_from, value.switch()?),
     },
     Row {
         key: "senders",
         allowed: "an address or a pattern with * and ?, or a list of these",
-        read: |draft, value| Ok(draft.account.senders = value.list(|one| one.checked(notation::glob))?),
+        read: |draft, value| put(&mut draft.account.senders, value.list(|one| one.checked(notation::glob))?),
     },
     Row {
         key: "recipients",
         allowed: "an address or a pattern with * and ?, or a list of these",
-        read: |draft, value| Ok(draft.account.recipients = value.list(|one| one.checked(notation::glob))?),
+        read: |draft, value| put(&mut draft.account.recipients, value.list(|one| one.checked(notation::glob))?),
     },
     Row {
         key: "fallback",
         allowed: "the name of another account",
-        read: |draft, value| Ok(draft.account.fallback = Some(value.text()?.to_owned())),
+        read: |draft, value| put(&mut draft.account.fallback, Some(value.text()?.to_owned())),
     },
     Row {
         key: "ca_file",
         allowed: "a path that begins with / or ~/",
-        read: |draft, value| Ok(draft.account.ca_file = Some(value.path()?)),
+        read: |draft, value| put(&mut draft.account.ca_file, Some(value.path()?)),
     },
     Row {
         key: "crl_file",
         allowed: "a path that begins with / or ~/",
-        read: |draft, value| Ok(draft.account.crl_file = Some(value.path()?)),
+        read: |draft, value| put(&mut draft.account.crl_file, Some(value.path()?)),
     },
     Row {
         key: "cert_file",
         allowed: "a path that begins with / or ~/",
-        read: |draft, value| Ok(draft.account.cert_file = Some(value.path()?)),
+        read: |draft, value| put(&mut draft.account.cert_file, Some(value.path()?)),
     },
     Row {
         key: "key_file",
         allowed: "a path that begins with / or ~/",
-        read: |draft, value| Ok(draft.account.key_file = Some(value.path()?)),
+        read: |draft, value| put(&mut draft.account.key_file, Some(value.path()?)),
     },
     Row {
         key: "tls_min",
         allowed: "\"1.2\" or \"1.3\"",
         read: |draft, value| {
-            Ok(draft.account.tls_min = value.word(&[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)])?)
+            let words = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+            put(&mut draft.account.tls_min, value.word(&words)?)
         },
     },
     Row {
         key: "pin",
         allowed: "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these",
         read: |draft, value| {
-            draft.account.pins = value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))?;
-            Ok(())
+            put(&mut draft.account.pins, value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))?)
         },
     },
     Row {
         key: "tls_host",
         allowed: "the name in the relay's certificate",
-        read: |draft, value| Ok(draft.account.tls_host = Some(value.checked(notation::domain)?)),
+        read: |draft, value| put(&mut draft.account.tls_host, Some(value.checked(notation::domain)?)),
     },
     Row {
         key: "helo",
         allowed: "a domain or an address literal",
-        read: |draft, value| Ok(draft.account.helo = Some(value.checked(notation::domain)?)),
+        read: |draft, value| put(&mut draft.account.helo, Some(value.checked(notation::domain)?)),
     },
     Row {
         key: "timeout",
         allowed: "a number and its unit, as in \"60s\" or \"5m\"; at least 1s",
         read: |draft, value| {
             let timeout = value.duration()?;
-            if timeout.is_zero() { Err(value.wrong("is too short")) } else { Ok(draft.account.timeout = timeout) }
+            if timeout.is_zero() { Err(value.wrong("is too short")) } else { put(&mut draft.account.timeout, timeout) }
         },
     },
 ];
@@ -208,36 +215,36 @@ const QUEUE: &[Row<Queue>] = &[
     Row {
         key: "dir",
         allowed: "a path that begins with / or ~/",
-        read: |queue, value| Ok(queue.dir = Some(value.path()?)),
+        read: |queue, value| put(&mut queue.dir, Some(value.path()?)),
     },
     Row {
         key: "lifetime",
         allowed: "a number and its unit, as in \"5d\" or \"12h\"",
-        read: |queue, value| Ok(queue.lifetime = value.duration()?),
+        read: |queue, value| put(&mut queue.lifetime, value.duration()?),
     },
-    Row { key: "runner", allowed: "\"on\" or \"off\"", read: |queue, value| Ok(queue.runner = value.switch()?) },
+    Row { key: "runner", allowed: "\"on\" or \"off\"", read: |queue, value| put(&mut queue.runner, value.switch()?) },
     Row {
         key: "deadline",
         allowed: "a number and its unit, as in \"4s\"",
-        read: |queue, value| Ok(queue.deadline = value.duration()?),
+        read: |queue, value| put(&mut queue.deadline, value.duration()?),
     },
     Row {
         key: "delay_notice",
         allowed: "\"off\", or a number and its unit, as in \"4h\"",
         read: |queue, value| {
             let off = matches!(value.value(), DeValue::Boolean(false)) || value.text().is_ok_and(|text| text == "off");
-            Ok(queue.delay_notice = if off { None } else { Some(value.duration()?) })
+            put(&mut queue.delay_notice, if off { None } else { Some(value.duration()?) })
         },
     },
     Row {
         key: "keep_failed",
         allowed: "a number and its unit, as in \"5d\"",
-        read: |queue, value| Ok(queue.keep_failed = value.duration()?),
+        read: |queue, value| put(&mut queue.keep_failed, value.duration()?),
     },
     Row {
         key: "connections",
         allowed: "a number from 1 to 100",
-        read: |queue, value| Ok(queue.connections = value.number(1, 100)?.into()),
+        read: |queue, value| put(&mut queue.connections, value.number(1, 100)?.into()),
     },
 ];
 
@@ -247,17 +254,17 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
         key: "command",
         allowed: "a command line, or a list of a program and its arguments",
         read: |source, value| {
-            let words = value.list(|one| Ok(one.checked(no_nul)?))?;
+            let words = value.list(|one| one.checked(no_nul))?;
             if words.iter().all(String::is_empty) {
                 return Err(value.wrong("is empty"));
             }
-            Ok(*source = Some(PasswordSource::Command(words)))
+            put(source, Some(PasswordSource::Command(words)))
         },
     },
     Row {
         key: "file",
         allowed: "a path that begins with / or ~/",
-        read: |source, value| Ok(*source = Some(PasswordSource::File(value.path()?))),
+        read: |source, value| put(source, Some(PasswordSource::File(value.path()?))),
     },
     Row {
         key: "credential",
@@ -267,7 +274,7 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
             if name.contains('/') || name.starts_with('.') {
                 return Err(value.wrong("is a path, and a credential is a file's name"));
             }
-            Ok(*source = Some(PasswordSource::Credential(name)))
+            put(source, Some(PasswordSource::Credential(name)))
         },
     },
     Row {
@@ -275,7 +282,7 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
         allowed: "true, or a path that begins with / or ~/",
         read: |source, value| {
             let path = if let DeValue::Boolean(true) = value.value() { None } else { Some(value.path()?) };
-            Ok(*source = Some(PasswordSource::Netrc(path)))
+            put(source, Some(PasswordSource::Netrc(path)))
         },
     },
 ];
@@ -310,8 +317,11 @@ pub(super) fn read(file: &Path, text: &str, home: Option<&Path>) -> Result<Setti
         reader.root(tree.get_ref(), &mut settings);
     } else {
         let at = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
-        reader.problems =
-            errors.iter().map(|error| (at(error), format!("this is no TOML: {}", error.message()))).collect();
+        reader.problems = errors
+            .iter()
+            .take(MAX_PROBLEMS)
+            .map(|error| (at(error), format!("this is no TOML: {}", error.message())))
+            .collect();
     }
     if reader.problems.is_empty() {
         return Ok(settings);
@@ -396,8 +406,12 @@ impl<'a> Reader<'a> {
 
     fn accounts(&mut self, accounts: &DeTable<'a>) -> Vec<Draft> {
         let mut drafts = Vec::new();
-        for (name, value) in in_order(accounts) {
+        for (i, (name, value)) in in_order(accounts).into_iter().enumerate() {
             let at = name.span().start;
+            if i == MAX_ACCOUNTS {
+                self.problem(at, format!("there are more than {MAX_ACCOUNTS} accounts"));
+                break;
+            }
             let label = name.get_ref().as_ref();
             let DeValue::Table(keys) = value.get_ref() else {
                 let text = format!("account.{label}: this is no table; write [account.NAME], and {label} below it");
@@ -458,10 +472,13 @@ impl<'a> Reader<'a> {
         &mut self,
         table: &str,
         rows: &[Row<T>],
-        key: &Spanned<std::borrow::Cow<'a, str>>,
+        key: &Spanned<Cow<'a, str>>,
         value: &Spanned<DeValue<'a>>,
         target: &mut T,
     ) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
         let name = key.get_ref().as_ref();
         if let Some(row) = rows.iter().find(|row| row.key == name) {
             if let Err(wrong) = (row.read)(target, self.value(value)) {
@@ -490,7 +507,7 @@ impl<'a> Reader<'a> {
 }
 
 /// A table's entries as they stand in the file; the parser sorts them by name.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<std::borrow::Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Cow<'i, str>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -535,98 +552,11 @@ fn no_such_key(name: &str, table: &str, known: &[&str]) -> String {
     format!("there is no key {name:?} in {table}{near}; allowed: {}", known.join(", "))
 }
 
-fn did_you_mean(near: Option<&str>) -> String {
-    near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
-}
-
-/// What is wrong with a value, and where.
-struct Wrong {
-    at: usize,
-    text: String,
-    /// Where it is not what the row says: within a table that is a value.
-    allowed: Option<&'static str>,
-}
-
-/// A value, with what is needed to read it.
-#[derive(Clone, Copy)]
-struct Value<'v> {
-    spanned: &'v Spanned<DeValue<'v>>,
-    home: Option<&'v Path>,
-}
-
-impl<'v> Value<'v> {
-    fn value(self) -> &'v DeValue<'v> {
-        self.spanned.get_ref()
-    }
-
-    fn wrong(self, text: impl Into<String>) -> Wrong {
-        Wrong { at: self.spanned.span().start, text: text.into(), allowed: None }
-    }
-
-    fn wrong_type(self) -> Wrong {
-        let (article, name) = match self.value().type_str() {
-            name @ ("integer" | "array") => ("an", name),
-            name => ("a", name),
-        };
-        self.wrong(format!("{article} {name} is nothing that can stand here"))
-    }
-
-    fn unknown(self, word: &str, words: &[&str]) -> Wrong {
-        self.wrong(format!("{word:?} is not known{}", did_you_mean(nearest(word, words.iter().copied()))))
-    }
-
-    fn text(self) -> Result<&'v str, Wrong> {
-        self.value().as_str().ok_or_else(|| self.wrong_type())
-    }
-
-    /// A string that passes a check.
-    fn checked(self, check: impl Fn(&str) -> Result<(), String>) -> Result<String, Wrong> {
-        let text = self.text()?;
-        check(text).map_err(|wrong| self.wrong(wrong))?;
-        Ok(text.to_owned())
-    }
-
-    /// One value, or a list of them that is not empty.
-    fn list<T>(self, read: impl Fn(Self) -> Result<T, Wrong>) -> Result<Vec<T>, Wrong> {
-        match self.value() {
-            DeValue::Array(items) if items.is_empty() => Err(self.wrong("the list is empty")),
-            DeValue::Array(items) => items.iter().map(|spanned| read(Self { spanned, ..self })).collect(),
-            _ => Ok(vec![read(self)?]),
-        }
-    }
-
-    fn word<T: Copy>(self, words: &[(&str, T)]) -> Result<T, Wrong> {
-        let text = self.text()?;
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| self.unknown(text, &known))
-    }
-
-    /// `"on"`, `"off"`, or TOML's own booleans.
-    fn switch(self) -> Result<bool, Wrong> {
-        match self.value() {
-            DeValue::Boolean(on) => Ok(*on),
-            _ => self.word(&[("on", true), ("off", false)]),
-        }
-    }
-
-    fn number(self, least: u16, most: u16) -> Result<u16, Wrong> {
-        let number = self.value().as_integer().ok_or_else(|| self.wrong_type())?;
-        let value = u16::from_str_radix(number.as_str(), number.radix()).ok();
-        value
-            .filter(|value| (least..=most).contains(value))
-            .ok_or_else(|| self.wrong(format!("{number} is out of range")))
-    }
-
-    fn duration(self) -> Result<Duration, Wrong> {
-        match self.value() {
-            DeValue::Integer(number) => Err(self.wrong(format!("{number} lacks its unit"))),
-            _ => notation::duration(self.text()?).map_err(|text| self.wrong(text)),
-        }
-    }
-
-    fn path(self) -> Result<PathBuf, Wrong> {
-        notation::absolute(self.text()?, self.home).map_err(|text| self.wrong(text))
-    }
+/// Puts what was read where it belongs.
+#[allow(clippy::unnecessary_wraps)] // every row ends in a Result
+fn put<T>(place: &mut T, value: T) -> Result<(), Wrong> {
+    *place = value;
+    Ok(())
 }
 
 fn password(value: Value<'_>) -> Result<PasswordSource, Wrong> {
@@ -674,7 +604,7 @@ fn no_nul(text: &str) -> Result<(), String> {
 /// One address; a bare local name will get the domain.
 fn address(text: &str) -> Result<(), String> {
     let address = parse_sender(text).map_err(|error| format!("{text:?} {error}"))?.ok_or("is empty")?;
-    let domain = address.domain.is_none().then_some("localhost").unwrap_or_default();
+    let domain = address.domain.as_deref().unwrap_or("localhost");
     address.to_mailbox(domain).map(drop).map_err(|bad| format!("{text:?} {bad}"))
 }
 

@@ -8,7 +8,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
+pub mod authority;
 pub mod case;
 pub mod certificates;
+pub mod household;
+pub mod letter;
+pub mod peer;
+pub mod postfix;
 pub mod relay;
 pub mod sendmail;
+pub mod unpacked;

@@ -121,7 +121,7 @@ fn a_file_without_a_password_may_be_open() {
 
 #[test]
 fn a_password_in_a_strangers_file_is_refused() {
-    let opened = |owner, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, mode };
+    let opened = |owner, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, mode, identity: (0, 0) };
     let path = Path::new("/etc/it's mine");
     for (owner, mode, mend) in [
         (1000, 0o600, None),

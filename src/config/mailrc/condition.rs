@@ -153,6 +153,6 @@ mod tests {
             let words: Vec<&str> = condition.split_whitespace().collect();
             assert_eq!(holds(&words, &|name| name == "set"), value, "{condition}");
         }
-        assert_eq!(holds(&["["; 100_000], &|_| false), None);
+        assert_eq!(holds(&vec!["["; 100_000], &|_| false), None);
     }
 }

@@ -14,7 +14,6 @@ use zeroize::Zeroizing;
 pub(super) const MAX_WORD: usize = 8 * 1024;
 
 /// A logical line: continuations joined.
-#[derive(Debug)]
 pub(super) struct Line {
     file: Rc<Path>,
     /// May hold a password.
@@ -75,7 +74,7 @@ pub(super) enum Style {
 }
 
 /// A word without its quotes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Word {
     /// What it says.
     pub text: Zeroizing<String>,
@@ -86,7 +85,7 @@ pub(super) struct Word {
 /// The words of a command.
 pub(super) struct Words {
     /// Those that are whole.
-    pub words: Vec<Word>,
+    pub list: Vec<Word>,
     /// Where the next command of the line begins.
     pub rest: Option<usize>,
     /// What is wrong, and the word as far as it was read.
@@ -96,7 +95,7 @@ pub(super) struct Words {
 /// Splits a line from an octet on. `variable` gives what `$NAME` stands for.
 pub(super) fn words(line: &str, from: usize, style: Style, variable: &dyn Fn(&str) -> String) -> Words {
     let mut lexer = Lexer { line, at: from, style, variable };
-    let mut all = Words { words: Vec::new(), rest: None, broken: None };
+    let mut all = Words { list: Vec::new(), rest: None, broken: None };
     loop {
         lexer.skip_space();
         match lexer.peek() {
@@ -112,7 +111,7 @@ pub(super) fn words(line: &str, from: usize, style: Style, variable: &dyn Fn(&st
             all.broken = Some((word, what));
             return all;
         }
-        all.words.push(word);
+        all.list.push(word);
     }
 }
 

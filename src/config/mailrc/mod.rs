@@ -10,9 +10,10 @@ mod condition;
 mod lexer;
 mod relay;
 
-use super::Settings;
 use super::problem::{Place, Problem};
+use super::{MAX_ACCOUNTS, MAX_PROBLEMS, Settings};
 use lexer::{Line, Style, Word};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -24,6 +25,9 @@ const MAX_DEPTH: usize = 16;
 /// How many lines are obeyed within macros, and how many files are sourced: more than anybody writes.
 const MAX_STEPS: usize = 10_000;
 const MAX_SOURCES: usize = 64;
+
+/// How much text variables may stand for in all, in octets.
+const MAX_EXPANSION: usize = 1 << 20;
 
 /// Why a file that is sourced is not to be had.
 pub(super) enum NotSourced {
@@ -56,6 +60,8 @@ pub(super) fn read(
         home,
         source,
         steps: 0,
+        expanded: Cell::new(0),
+        is_stopped: false,
         sources: 0,
         sourcing: vec![file.to_owned()],
         state: State::default(),
@@ -85,7 +91,7 @@ pub(super) fn read(
 }
 
 /// A variable's value, and where it was set.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Variable {
     value: Zeroizing<String>,
     place: Place,
@@ -128,6 +134,9 @@ struct Reader<'a> {
     home: Option<&'a Path>,
     source: Source<'a>,
     steps: usize,
+    expanded: Cell<usize>,
+    /// The bounds above were overstepped: nothing more is obeyed, and it has been told.
+    is_stopped: bool,
     sources: usize,
     sourcing: Vec<PathBuf>,
     state: State,
@@ -138,13 +147,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn problem(&mut self, place: Place, text: impl Into<String>) {
-        self.problems.push(Problem { place, text: text.into() });
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push(Problem { place, text: text.into() });
+        }
     }
 
     /// Obeys lines in order.
     fn obey(&mut self, lines: &[Rc<Line>], frame: &Frame) {
-        let before = (frame.depth > 0).then(|| self.state.variables.clone());
-        let mut is_local = false;
+        let mut before = None;
         let mut branches: Vec<Branch> = Vec::new();
         let mut lines = lines.iter();
         while let Some(line) = lines.next() {
@@ -171,8 +181,10 @@ impl Reader<'_> {
                     Verb::Return => return,
                     Verb::LocalOpts => {
                         let words = self.words(&command, line, frame);
-                        is_local =
-                            words.words.first().is_none_or(|word| !matches!(word.text.as_str(), "no" | "off" | "0"));
+                        let off = |word: &Word| matches!(word.text.as_str(), "no" | "off" | "0");
+                        if frame.depth > 0 && !words.list.first().is_some_and(off) {
+                            before.get_or_insert_with(|| self.state.variables.clone());
+                        }
                         words.rest
                     }
                     _ => self.command(&command, line, frame),
@@ -180,17 +192,16 @@ impl Reader<'_> {
                 if frame.depth > 0 {
                     self.steps += 1;
                 }
-                if self.steps > MAX_STEPS {
-                    // Told once: the lines that called us stop here too.
-                    if self.steps == MAX_STEPS + 1 {
-                        self.steps += 1;
-                        self.problem(line.place(start), "the macros of this file do not come to an end");
-                    }
+                if !self.is_stopped && (self.steps > MAX_STEPS || self.expanded.get() > MAX_EXPANSION) {
+                    self.is_stopped = true;
+                    self.problem(line.place(start), "the macros and variables of this file do not come to an end");
+                }
+                if self.is_stopped {
                     return;
                 }
             }
         }
-        if let Some(before) = before.filter(|_| is_local) {
+        if let Some(before) = before {
             self.state.variables = before;
         }
     }
@@ -205,25 +216,30 @@ impl Reader<'_> {
 
     /// What `$NAME` stands for. The environment is not ours to read, but for the home.
     fn value(&self, name: &str, frame: &Frame) -> String {
-        match name {
+        if self.expanded.get() > MAX_EXPANSION {
+            return String::new();
+        }
+        let value = match name {
             "#" => frame.parameters.len().to_string(),
             "*" | "@" => frame.parameters.join(" "),
             "0" => frame.name.clone(),
             "?" | "!" => "0".to_owned(),
             _ => match name.parse::<usize>() {
-                Ok(number) => frame.parameters.get(number - 1).cloned().unwrap_or_default(),
+                Ok(number) => number.checked_sub(1).and_then(|i| frame.parameters.get(i)).cloned().unwrap_or_default(),
                 Err(_) => match self.state.variables.get(name) {
                     Some(variable) => variable.value.to_string(),
                     None if name == "HOME" => self.home.map(|home| home.display().to_string()).unwrap_or_default(),
                     None => String::new(),
                 },
             },
-        }
+        };
+        self.expanded.set(self.expanded.get() + value.len());
+        value
     }
 
     fn branch(&mut self, command: &Command, line: &Line, frame: &Frame, branches: &mut Vec<Branch>) -> Option<usize> {
         let words = self.words(command, line, frame);
-        let condition: Vec<&str> = words.words.iter().map(|word| word.text.as_str()).collect();
+        let condition: Vec<&str> = words.list.iter().map(|word| word.text.as_str()).collect();
         let holds = || condition::holds(&condition, &|name| self.state.variables.contains_key(name));
         match command.verb {
             Verb::If => {
@@ -250,13 +266,16 @@ impl Reader<'_> {
 
     fn keep_block(&mut self, command: &Command, line: &Line, frame: &Frame, block: Vec<Rc<Line>>) {
         let words = self.words(command, line, frame);
-        let [name, _] = &words.words[..] else {
+        let [name, _] = &words.list[..] else {
             return self.problem(line.place(command.end), "write: account NAME {, or: define NAME {");
         };
         let (name, block) = (name.text.to_string(), Rc::new(block));
         if command.verb == Verb::Define {
             self.state.macros.insert(name, block);
         } else {
+            if self.state.accounts.len() == MAX_ACCOUNTS {
+                return self.problem(line.place(command.end), format!("there are more than {MAX_ACCOUNTS} accounts"));
+            }
             self.state.accounts.retain(|(known, _)| *known != name);
             self.state.accounts.push((name, block));
         }
@@ -267,11 +286,11 @@ impl Reader<'_> {
         let words = self.words(command, line, frame);
         match command.verb {
             Verb::Set => self.set(&words, line),
-            Verb::Unset => words.words.iter().for_each(|word| drop(self.state.variables.remove(word.text.as_str()))),
-            Verb::Account => self.state.active = words.words.first().map(|word| word.text.to_string()),
-            Verb::Call => self.call(&words.words, line, command.is_optional, frame),
+            Verb::Unset => words.list.iter().for_each(|word| drop(self.state.variables.remove(word.text.as_str()))),
+            Verb::Account => self.state.active = words.list.first().map(|word| word.text.to_string()),
+            Verb::Call => self.call(&words.list, line, command.is_optional, frame),
             Verb::Source => {
-                for word in words.words.iter().take(1) {
+                for word in words.list.iter().take(1) {
                     self.source(word, line, command.is_optional, frame);
                 }
             }
@@ -283,7 +302,7 @@ impl Reader<'_> {
 
     fn set(&mut self, words: &lexer::Words, line: &Line) {
         let mut previous = None;
-        for Word { text, at } in &words.words {
+        for Word { text, at } in &words.list {
             let (name, value) = text.split_once('=').unwrap_or((text, ""));
             if let Some(name) = previous.filter(|_| name.is_empty()) {
                 self.problem(line.place(*at), format!("{name}: write {name}=VALUE, without spaces around the ="));
@@ -318,8 +337,8 @@ impl Reader<'_> {
             return;
         };
         if frame.depth >= MAX_DEPTH {
-            return self
-                .problem(place, format!("{name:?} is called within itself, or calls go deeper than {MAX_DEPTH}"));
+            self.is_stopped = true;
+            return self.problem(place, format!("{name:?} is called within itself, or deeper than {MAX_DEPTH} calls"));
         }
         let parameters = parameters.iter().map(|word| word.text.to_string()).collect();
         self.obey(&body, &Frame { depth: frame.depth + 1, name, parameters });
@@ -377,7 +396,7 @@ impl Reader<'_> {
                 relay::Variables { set: &self.state.variables, home: self.home }.account(name, &mut self.problems);
             if let Some((account, secret)) = read {
                 if reading.settings.accounts.is_empty() || reading.settings.default.as_deref() == Some(name) {
-                    reading.settings.domain = account.helo.clone();
+                    reading.settings.domain.clone_from(&account.helo);
                 }
                 reading.settings.accounts.push(account);
                 reading.secret_files.extend(secret.filter(|file| !reading.secret_files.contains(file)));

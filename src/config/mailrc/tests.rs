@@ -271,13 +271,23 @@ fn loops_and_growth_come_to_an_end() {
         ("source loop", "sourced within itself"),
         ("source .mailrc", "sourced within itself"),
         ("define a {\ncall a\n}\ncall a", "called within itself"),
-        ("define a {\ncall a\ncall a\ncall a\n}\ncall a", "do not come to an end"),
+        ("define a {\ncall a\ncall a\ncall a\n}\ncall a", "called within itself"),
     ] {
         let problems = read_with(&format!("{base}{text}\n"), &[("/home/a/loop", "source loop\n")]).err().unwrap();
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{text}: {problems:?}");
     }
+    let wide = ["a b", "b c", "c d"].map(|pair| {
+        let (name, next) = pair.split_once(' ').unwrap();
+        format!("define {name} {{\n{}}}\n", format!("call_if {next}\n").repeat(40))
+    });
+    let wide = read_with(&format!("{base}{}call a\n", wide.concat()), &[]).err().unwrap();
+    assert!(wide.len() == 1 && wide[0].contains("do not come to an end"), "{wide:?}");
     let grow = format!("{base}set x=aaaaaaaa\n{}", "set x=$x$x$x$x\n".repeat(100));
     assert!(read_with(&grow, &[]).is_ok());
+    let many = format!("{base}set x={}\n{}", "a".repeat(8000), "set y $x $x $x $x $x $x\n".repeat(1000));
+    assert!(read_with(&many, &[]).err().unwrap()[0].contains("do not come to an end"));
+    let accounts = (0..300).map(|i| format!("account a{i} {{\n}}\n")).collect::<Vec<_>>().concat();
+    assert!(read_with(&format!("{base}{accounts}"), &[]).err().unwrap()[0].contains("more than 256 accounts"));
 }
 
 #[test]
@@ -330,7 +340,7 @@ proptest! {
             "set mta=smtp://", "set v15-compat=", "wysh set password=", "set ", "unset ", "account ", "define a {\n", "}\n",
             "call a ", "source more", "if ", "else ", "endif\n", "localopts ",
         ];
-        let text: String = lines.iter().map(|(start, rest)| format!("{}{rest}\n", starts[*start])).collect();
+        let text = lines.iter().map(|(start, rest)| format!("{}{rest}\n", starts[*start])).collect::<Vec<_>>().concat();
         let _ = read_with(&text, &[("/home/a/more", "call a\nsource more\n")]);
     }
 
@@ -344,7 +354,7 @@ proptest! {
 
     #[test]
     fn any_password_can_be_percent_encoded(password in "[^\\x00\\r\\n]+") {
-        let encoded: String = password.bytes().map(|octet| format!("%{octet:02x}")).collect();
+        let encoded = password.bytes().map(|octet| format!("%{octet:02x}")).collect::<Vec<_>>().concat();
         let text = format!("set mta=smtps://u:{encoded}@relay\n");
         let account = read_with(&text, &[]).unwrap().unwrap().settings.accounts.remove(0);
         prop_assert_eq!(account.password, Some(PasswordSource::Literal(Zeroizing::new(password))));

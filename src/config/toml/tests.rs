@@ -1,6 +1,7 @@
 use super::*;
 use crate::config::{Host, Names};
 use proptest::prelude::*;
+use std::time::Duration;
 
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
@@ -27,6 +28,7 @@ fn five_lines_are_enough() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a file with every key, and all that it says")]
 fn every_key_is_read() {
     let text = r#"
 default = "b"
@@ -271,6 +273,18 @@ fn a_password_is_never_sent_in_clear_over_the_network() {
 }
 
 #[test]
+fn a_file_of_a_hostile_shape_costs_little() {
+    let chain = |i: usize| format!("[account.a{i}]\nhost = \"h\"\nfallback = \"a{}\"\n", i + 1);
+    let accounts = (0..2_000).map(chain).collect::<Vec<_>>().concat();
+    assert!(read_text(&accounts).unwrap_err().iter().any(|problem| problem.contains("more than 256 accounts")));
+    let keys = (0..5_000).map(|i| format!("hots{i} = 1\n")).collect::<Vec<_>>().concat();
+    assert!(read_text(&keys).unwrap_err().len() <= 201);
+    assert!(read_text(&"[".repeat(1 << 14)).is_err());
+    assert!(read_text(&format!("x = {}", "[".repeat(1 << 14))).is_err());
+    assert!(read_text(&format!("x = {}", "{a=".repeat(5_000))).is_err());
+}
+
+#[test]
 fn no_error_quotes_a_password() {
     for line in [
         "password = \"s3cret",
@@ -328,7 +342,7 @@ proptest! {
     #[test]
     fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
         let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
-        let text: String = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect();
+        let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
         if let Err(problems) = read_text(&text) {
             prop_assert!(!problems.is_empty());
         }

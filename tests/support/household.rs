@@ -1,0 +1,133 @@
+//! Somebody who sends mail: a home with a configuration and a queue in it, and `sendmail` as its callers start it.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// The drop-in under test. `SENDMAIL_UNDER_TEST` names another, to see how that one fares.
+pub fn sendmail() -> PathBuf {
+    std::env::var_os("SENDMAIL_UNDER_TEST").map_or_else(|| env!("CARGO_BIN_EXE_sendmail").into(), PathBuf::from)
+}
+
+/// A home in a temporary directory.
+pub struct Household {
+    dir: tempfile::TempDir,
+}
+
+impl Household {
+    /// A home whose `config.toml` is this. No background runner, so that nothing outlives the test.
+    pub fn new(config: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let household = Self { dir };
+        household.configure(config);
+        household
+    }
+
+    /// Its directory, which is `$HOME`.
+    pub fn home(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The configuration's path.
+    pub fn config_file(&self) -> PathBuf {
+        self.home().join(".config/pillarbox/config.toml")
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, config: &str) {
+        let path = self.config_file();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("{config}\n[queue]\nrunner = \"off\"\n")).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Any program in this home, with nothing else in its environment.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", self.home())
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir(self.home());
+        command
+    }
+
+    /// Runs `sendmail` with these words and a letter on its standard input.
+    pub fn sendmail(&self, words: &[&str], letter: &[u8]) -> Ended {
+        Ended::of(self.command(sendmail()).args(words), letter)
+    }
+
+    /// `sendmail` that has to succeed without a word.
+    pub fn send(&self, words: &[&str], letter: &[u8]) {
+        self.sendmail(words, letter).silent_success();
+    }
+
+    /// Tries everything that is queued, due or not.
+    pub fn run_queue(&self) -> Ended {
+        self.sendmail(&["-qf"], b"")
+    }
+
+    /// What `mailq` prints.
+    pub fn mailq(&self) -> String {
+        let ended = Ended::of(self.command(sendmail()).arg0("mailq"), b"");
+        assert_eq!((ended.status, &*ended.stderr), (0, ""), "mailq: {}", ended.stdout);
+        ended.stdout
+    }
+
+    /// Asserts that nothing is left in the queue.
+    pub fn assert_queue_is_empty(&self) {
+        assert_eq!(self.mailq(), "Mail queue is empty\n");
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; -1 for death by signal.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Runs it with that standard input. A program that does not read all of it is none of our business.
+    pub fn of(command: &mut Command, input: &[u8]) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let _ = stdin.write_all(input);
+            });
+            child.wait_with_output().unwrap().into()
+        })
+    }
+
+    /// Asserts what a caller expects of a letter that went well.
+    pub fn silent_success(&self) {
+        assert_eq!((self.status, &*self.stdout, &*self.stderr), (0, "", ""));
+    }
+
+    /// Asserts the status, and that the complaint names all of these.
+    pub fn says(&self, status: i32, words: &[&str]) {
+        assert_eq!(self.status, status, "{self:?}");
+        for word in words {
+            assert!(self.stderr.contains(word), "no {word:?} in {:?}", self.stderr);
+        }
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
