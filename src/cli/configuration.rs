@@ -4,6 +4,7 @@ use super::host::{self, Host};
 use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
+use crate::http;
 use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
@@ -11,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a password helper may take.
+/// How long a password helper, or a token endpoint, may take.
 const HELPER: Duration = Duration::from_secs(10);
 
 /// The settings, and what depends on the environment.
@@ -103,5 +104,7 @@ pub fn secret_env(host: &Host) -> SecretEnv {
         home: host.home.clone(),
         uid: host.uid,
         limit: HELPER,
+        state: host.state_home.as_ref().map(|state| state.join("pillarbox")),
+        post: http::post,
     }
 }

@@ -249,6 +249,7 @@ fn restrain(path: &Path, settings: &mut Settings) -> Result<(), Broken> {
         let what = match account.password.as_ref()? {
             PasswordSource::Literal(_) => return None,
             PasswordSource::Command(_) => "run commands",
+            PasswordSource::OAuth(_) => "exchange tokens",
             PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read other files",
         };
         Some(format!("{}: account {:?}: {}", path.display(), account.name, elsewhere(what)))
