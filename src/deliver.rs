@@ -201,6 +201,9 @@ impl<'d, 'a> Carrier<'d, 'a> {
         connection.extend(deadline);
         let report = connection.send(envelope, message);
         log_remarks(&report);
+        if let Some(transcript) = &self.desk.transcript {
+            report.remarks.iter().for_each(|remark| transcript.line(&format!("* {remark}")));
+        }
         if connection.is_usable() {
             self.open.insert(account.name.clone(), connection);
         } else if was_kept && report.outcomes.iter().all(is_unsent) {

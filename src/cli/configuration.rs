@@ -1,9 +1,11 @@
 //! The configuration of this call: which file, what it says, and where its queue is.
 
 use super::host::{self, Host};
+use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
 use crate::config::msmtprc::Surroundings;
+use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -44,8 +46,8 @@ pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>
     })
 }
 
-/// `None` where there is no configuration.
-fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
+/// As [`load`]; `None` where there is no configuration.
+pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
     let sources = Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
@@ -90,12 +92,22 @@ fn place(host: &Host, configured: Option<PathBuf>) -> Option<PathBuf> {
     host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or(configured).or_else(|| host.queue_dir())
 }
 
+/// The aliases of a configuration; what is wrong with them, a line each.
+pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+    let names = &settings.names;
+    Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| printable(&problem.to_string())).collect();
+        lines.join("\n")
+    })
+}
+
 /// What a letter's header is completed from.
 pub fn here(host: &Host) -> Here {
     Here {
         login: host.login.clone(),
         full_name: host.full_name.clone(),
         domain: host.mail_domain().to_owned(),
+        host: host.name.clone(),
         date: host::date(),
         unique: unique(),
     }

@@ -36,6 +36,7 @@ use sysexits::{
 pub fn status(end: &End) -> u8 {
     match end {
         End::Relayed(_) | End::Owned { .. } => 0,
+        End::Unkept(_, error) => queue(error),
         End::Partly(attempted) => outcomes(attempted),
         End::Refused(why) => refusal(why),
     }
@@ -47,7 +48,7 @@ fn refusal(why: &Why) -> u8 {
         Why::NoRecipients | Why::BadAddress(..) | Why::BadMailbox(..) => USAGE,
         Why::BadField(_) | Why::Loop(_) => DATAERR,
         Why::Message(unreadable) => message(unreadable),
-        Why::NoAccount(_) => CONFIG,
+        Why::NoAccount(_) | Why::Aliases(_) => CONFIG,
         Why::Queue(error) => queue(error),
         Why::Outcomes(attempted) => outcomes(attempted),
     }
@@ -108,6 +109,8 @@ fn one(fault: &Fault, blame: Blame) -> u8 {
         (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,
         (Blame::Settings, Cause::Local(_), _) => CONFIG,
         (Blame::Settings, _, _) => UNAVAILABLE,
+        // What the session was refused for good is no letter's fault, and waiting does not mend it.
+        (Blame::Relay, Cause::Reply(reply), stage) if reply.is_permanent() && stage < Stage::Mail => UNAVAILABLE,
         (Blame::Relay, _, _) => TEMPFAIL,
     }
 }

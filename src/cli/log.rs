@@ -4,13 +4,17 @@
 //! lists; this file only writes them down. A log that cannot be written never changes what becomes of a letter.
 //! Values are quoted where they have to be and escaped always: a server's text must not forge a line.
 
+use super::host;
 use crate::config::LogTo;
 use crate::outcome::printable;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -22,7 +26,8 @@ const SYSLOG: &str = "/dev/log";
 /// `tag` is the name that lines carry (`-L`). Only the first call of a process has an effect.
 pub fn install(targets: &[LogTo], tag: &str) {
     let targets = if targets.is_empty() { default_targets() } else { targets.to_vec() };
-    let log = Log { targets, tag: tag.chars().filter(|c| c.is_ascii_graphic() && *c != ':').take(32).collect() };
+    let tag = tag.chars().filter(|c| c.is_ascii_graphic() && *c != ':').take(32).collect();
+    let log = Log { targets, tag, zone: OnceLock::new() };
     // A second installation is refused by tracing; the first one goes on writing.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log));
 }
@@ -42,6 +47,7 @@ fn default_targets() -> Vec<LogTo> {
 struct Log {
     targets: Vec<LogTo>,
     tag: String,
+    zone: OnceLock<TimeZone>,
 }
 
 impl<S: Subscriber> Layer<S> for Log {
@@ -99,7 +105,8 @@ impl Log {
 
     /// One write for a line, so that lines of several processes do not mix.
     fn to_file(&self, path: &Path, line: &str) -> std::io::Result<()> {
-        let time = jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
+        let zone = self.zone.get_or_init(host::time_zone).clone();
+        let time = Timestamp::now().to_zoned_datetime(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)

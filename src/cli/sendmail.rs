@@ -19,7 +19,7 @@ use crate::outcome::{Blame, Outcome, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
-use crate::submit::{self, ATTEMPT, End, Keep, Letter, When, Why, Wishes};
+use crate::submit::{self, ATTEMPT, Counter, End, Keep, Letter, When, Why, Wishes};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -42,7 +42,8 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Command::Help) => face.print(&options::help(program)),
         Ok(Command::Version) => face.print(&format!("Version {} (Pillarbox)\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Nothing | Command::Aliases(_)) => 0,
+        Ok(Command::Nothing) => 0,
+        Ok(Command::Aliases(config)) => check_aliases(face, config.as_deref()),
         Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
         Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
@@ -75,10 +76,31 @@ impl Face<'_> {
 
     /// Text on standard output; the status says whether it could be written.
     pub fn print(self, text: &str) -> u8 {
+        self.print_octets(text.as_bytes())
+    }
+
+    /// As [`Face::print`], whatever the octets are.
+    pub fn print_octets(self, octets: &[u8]) -> u8 {
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(octets).and_then(|()| out.flush()) {
             Ok(()) => 0,
             Err(_) => sysexits::IOERR,
+        }
+    }
+}
+
+/// `newaliases`: there is no database to make; what is wrong with the aliases is told. Packages run it on machines that
+/// have no configuration yet, so that is no error.
+fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
+    let host = Host::look();
+    let checked = configuration::find(&host, config).and_then(|found| {
+        found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
+    });
+    match checked {
+        Ok(()) => 0,
+        Err(sentence) => {
+            face.say(&sentence);
+            sysexits::CONFIG
         }
     }
 }
@@ -151,8 +173,14 @@ fn take_letter(
     let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
-    let here = configuration::here(host);
-    submit::prepare(wishes, &configuration.settings, &here, message.map_err(Why::Message)?)
+    let message = message.map_err(|unreadable| {
+        // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
+        drain();
+        Why::Message(unreadable)
+    })?;
+    let (settings, here) = (&configuration.settings, configuration::here(host));
+    let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
+    Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
@@ -219,6 +247,14 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
                 speak(one, Next::Nothing);
             }
+        }
+        End::Unkept(attempted, error) => {
+            let reason = error.to_string();
+            tracing::error!(message = "unkept", uid = host.uid, exit = exit::status(end), reason);
+            for one in attempted {
+                speak(one, Next::Nothing);
+            }
+            face.say(&format!("the letter cannot be queued: {reason}; sent again, it comes twice to whoever has it"));
         }
         End::Refused(Why::Outcomes(attempted)) => {
             tracing::warn!(message = "rejected", uid = host.uid, exit = exit::status(end), reason = "nobody takes it");

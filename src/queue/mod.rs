@@ -26,8 +26,8 @@
 //! - **Attempt**: open, lock, look whether the name still leads to the locked file, check the seal · append `begun` (if that
 //!   cannot be written, neither could the outcome) · MAIL FROM … · append the outcomes. They are fsynced where somebody's is
 //!   final and the letter lives on for another; else losing them costs no more than an attempt.
-//! - **All have it**: unlink · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before that
-//!   fsync delivers them once more.
+//! - **All have it**: unlink, at once · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before
+//!   that fsync delivers them once more. Where the unlink fails, append the outcomes instead · fsync.
 //! - **Somebody will not get it**: outcomes, fsync · append which id the report will have, fsync · accept the report under it ·
 //!   rename to `failed/ID` · fsync `failed`. Whoever finds a crash in the middle looks for that id before reporting again.
 //!
@@ -74,7 +74,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::envelope::Envelope;
 use crate::message::{Content, Facts};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, words};
 use disk::Disk;
 use history::Event;
 
@@ -167,7 +167,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {}", path.display(), words(source)),
             Self::Unsafe { path, why } => write!(f, "will not keep letters in {}: {why}", path.display()),
             Self::NoSuchLetter(id) => write!(f, "{id}: there is no such letter in the queue"),
             Self::Busy(id) => write!(f, "{id} is being sent at this moment"),
@@ -341,7 +341,13 @@ impl Queue {
     fn forget(&self, id: Id) -> Result<(), Error> {
         let path = self.path(LETTERS, id);
         self.disk.unlink(&path).map_err(Error::at("remove", &path))?;
-        if self.removed.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED { self.sync() } else { Ok(()) }
+        self.removed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the removals so far last, where there are enough of them.
+    fn sync_some(&self) -> Result<(), Error> {
+        if self.removed.load(Ordering::Relaxed) >= UNSYNCED { self.sync() } else { Ok(()) }
     }
 
     /// Moves a letter between two of the queue's directories and makes that last. A rename is whole or has not happened: the

@@ -17,3 +17,4 @@ pub mod peer;
 pub mod postfix;
 pub mod relay;
 pub mod sendmail;
+pub mod unpacked;
