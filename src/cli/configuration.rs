@@ -4,11 +4,14 @@ use super::host::{self, Host};
 use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
+use crate::config::msmtprc::Surroundings;
 use crate::http;
 use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -52,12 +55,37 @@ pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration
         config_home: host.config_home.clone(),
         home: host.home.clone(),
         uid: host.uid,
+        etc: PathBuf::from("/etc"),
+        around: surroundings(host),
+        arguments: Vec::new(),
     };
     let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
-    Ok(settings.map(|settings| {
+    // A wish of the caller's, for which the same file need not be written twice; an argument cannot say it.
+    let queue = match host::variable("PILLARBOX_QUEUE").as_deref().map(OsStr::as_bytes) {
+        None => None,
+        Some(b"on") => Some(true),
+        Some(b"off") => Some(false),
+        Some(_) => return Err("PILLARBOX_QUEUE is neither on nor off".to_owned()),
+    };
+    Ok(settings.map(|mut settings| {
+        settings.queue.enabled = queue.unwrap_or(settings.queue.enabled);
         let queue_dir = place(host, settings.queue.dir.clone());
         Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
     }))
+}
+
+/// What an msmtprc can name.
+pub fn surroundings(host: &Host) -> Surroundings {
+    let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
+    Surroundings {
+        home: host.home.clone(),
+        login: host.login.clone(),
+        host: host.name.split('.').next().unwrap_or_default().to_owned(),
+        canonical: host.name.clone(),
+        mailname: host.mailname.clone(),
+        email: text("EMAIL"),
+        smtp_server: text("SMTPSERVER"),
+    }
 }
 
 /// The environment's word, else the configuration's, else the user's state directory.

@@ -64,6 +64,7 @@ impl<S: Subscriber> Layer<S> for Log {
                 LogTo::Journal => self.to_journal(*event.metadata().level(), &line, &fields),
                 LogTo::Syslog => self.to_syslog(*event.metadata().level(), &line),
                 LogTo::File(path) => self.to_file(path, &line),
+                LogTo::Sessions(_) => Ok(()),
                 LogTo::Stderr => writeln!(std::io::stderr(), "{}: {line}", self.tag),
             };
         }
