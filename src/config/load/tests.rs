@@ -182,7 +182,9 @@ fn a_configuration_of_a_hostile_size_is_not_read_to_its_end() {
 fn an_argument_does_not_choose_commands_nor_secrets() {
     let file = COMMAND.replace("{ command = \"x\" }", "{ file = \"/x\" }");
     let netrc = COMMAND.replace("{ command = \"x\" }", "{ netrc = true }");
-    for text in [COMMAND, &file, &netrc] {
+    let oauth = "{ oauth = { provider = \"google\", client_id = \"c\", refresh_token = \"r\" } }";
+    let oauth = COMMAND.replace("{ command = \"x\" }", oauth);
+    for text in [COMMAND, &file, &netrc, &oauth] {
         let home = Home::with(&[("upload/c.toml", text), (".dot/c.toml", text), (".c.toml", text)]);
         std::os::unix::fs::symlink(home.path("upload/c.toml"), home.path(".link.toml")).unwrap();
         let load = |name: &str| load(&Sources { argument: Some(home.path(name)), ..home.sources() });
