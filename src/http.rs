@@ -1,7 +1,7 @@
 //! One form posted over HTTP/1.1, and the answer to it: what OAuth asks of the wire, and nothing more.
 //!
 //! The connection, its TLS and its limits are those of `smtp`: one instant bounds everything, from the name's look-up
-//! to the last octet of a dripping answer. The certificate is verified against the platform's roots or a `ca_file`;
+//! to the last octet of a dripping answer. The certificate is verified against the platform's roots, a `ca_file` or a pin;
 //! without TLS the other end must be on this machine. A redirect is an answer like any other (a refresh token is not
 //! carried to whoever is named in it), and so is every status; a body of more than [`MOST_BODY`] or a head of more than
 //! [`MOST_HEAD`] is an error. No proxy, no compression, no connection kept.
@@ -10,7 +10,7 @@
 //! brings some fifteen crates, a second opinion on whom to trust and on how to say why not, and limits of its own.
 //! RFC 9110, RFC 9112.
 
-use crate::config::{Account, Host, Tls};
+use crate::config::{Account, Host, OAuth, Tls};
 use crate::secret::{Answer, Post};
 use crate::smtp::Limits;
 use crate::smtp::connect::connect;
@@ -30,7 +30,7 @@ const MOST_BODY: usize = 64 * 1024;
 
 /// Posts a form and gives the answer. The error reads on after the endpoint's name.
 pub fn post(post: &Post<'_>) -> Result<Answer, String> {
-    let url = post.url;
+    let OAuth { token_url: url, ca_file, pins, .. } = post.oauth;
     let host = Host::Tcp { name: url.host.clone(), port: url.port };
     let limits = Limits { step: post.until.saturating_duration_since(Instant::now()), total: post.until };
     let mut stream = connect(&host, 0, &limits, &Interrupt::default()).map_err(|fault| fault.to_string())?;
@@ -39,7 +39,7 @@ pub fn post(post: &Post<'_>) -> Result<Answer, String> {
         Tls::Off => {}
         Tls::Implicit | Tls::StartTls => {
             // A relay's account knows more about trust than is asked for here.
-            let account = Account { ca_file: post.ca_file.map(Into::into), ..Account::new("") };
+            let account = Account { ca_file: ca_file.clone(), pins: pins.clone(), ..Account::new("") };
             let trusted = Trust::of(&account).and_then(|trust| trust.peer(&account, &host));
             let peer = trusted.map_err(|why| format!("cannot be verified: {why}"))?;
             stream.start_tls(peer.config, peer.name, post.until).map_err(|error| words(&error))?;
@@ -62,8 +62,8 @@ fn request(post: &Post<'_>) -> Zeroizing<Vec<u8>> {
     let head = format!(
         "POST {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: pillarbox/{}\r\nAccept: application/json\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        post.url.target,
-        post.url.authority(),
+        post.oauth.token_url.target,
+        post.oauth.token_url.authority(),
         env!("CARGO_PKG_VERSION"),
         post.form.len()
     );

@@ -101,6 +101,13 @@ fn reading_settings_can_never_prompt_or_leak() {
     never(&["config"], &["crate::secret", "std::process", "TcpStream", "UnixStream", "ToSocketAddrs"]);
 }
 
+/// `http` is what it asks a token endpoint by, and the roof hands it that as a function.
+#[test]
+fn secrets_have_no_wire_of_their_own() {
+    never(&["secret"], &["crate::http", "crate::smtp", "TcpStream", "UnixStream", "ToSocketAddrs"]);
+    only(&["cli/configuration"], &["http::post"]);
+}
+
 #[test]
 fn only_the_roof_speaks_exits_and_looks_around() {
     only(&["cli"], &["say::", "exit::", "host::", "println", "eprintln"]);

@@ -76,7 +76,7 @@ fn with(mechanism: &str, tokens: &[&str]) -> Vec<(String, String)> {
 fn kept(sendmail: &Sendmail) -> Vec<PathBuf> {
     let dir = sendmail.home().join(".local/state/pillarbox/oauth");
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
+    let paths = entries.flatten().map(|entry| entry.path());
     paths.filter(|path| path.extension().is_none_or(|ending| ending != "lock")).collect()
 }
 
@@ -239,17 +239,20 @@ fn an_endpoint_that_gives_no_token_costs_no_letter() {
 #[test]
 fn an_endpoint_must_prove_who_it_is() {
     let relay = relay("XOAUTH2", "token-1");
-    for (shown, knows, told) in [
-        (Shown::Good, true, None),
-        (Shown::Good, false, Some("certificate")),
-        (Shown::Expired, true, Some("expired")),
-        (Shown::OtherName, true, Some("mail.elsewhere.example")),
-        (Shown::OtherAuthority, true, Some("authority")),
+    let (authority, pin, nobody) = (", ca_file = \"AUTHORITY\"", ", pin = \"PIN\"", "");
+    for (shown, trusted, told) in [
+        (Shown::Good, authority, None),
+        (Shown::SelfSigned, pin, None),
+        (Shown::Good, nobody, Some("no authority known to this machine has signed")),
+        (Shown::Expired, authority, Some("expired")),
+        (Shown::OtherName, authority, Some("mail.elsewhere.example")),
+        (Shown::OtherAuthority, authority, Some("has signed")),
     ] {
         let tokens = Tokens::with_tls(vec![grant("token-1", 3600, "")], shown);
         let home = home(&relay, &tokens);
-        let authority = home.put("token-ca.pem", &tokens.identity.as_ref().unwrap().authority);
-        let more = if knows { format!(", ca_file = \"{}\"", authority.display()) } else { String::new() };
+        let identity = tokens.identity.as_ref().unwrap();
+        let file = home.put("endpoint.pem", &identity.authority);
+        let more = trusted.replace("AUTHORITY", &file.display().to_string()).replace("PIN", &identity.pin());
         configure(&home, &relay, &tokens, "", &more);
         match told {
             None => arrives(&home),
@@ -257,7 +260,7 @@ fn an_endpoint_must_prove_who_it_is() {
         }
         assert_eq!(tokens.forms().len(), usize::from(told.is_none()), "{shown:?}");
     }
-    assert_eq!(logins(relay), with("XOAUTH2", &["token-1"]));
+    assert_eq!(logins(relay), with("XOAUTH2", &["token-1"; 2]));
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct OAuth {
     pub refresh_token: PasswordSource,
     /// PEM file of the authorities to trust instead of the platform's.
     pub ca_file: Option<PathBuf>,
+    /// As an account's: SHA-256 of the endpoint's certificate or of its key, accepted instead of a CA's word.
+    pub pins: Vec<[u8; 32]>,
 }
 
 impl OAuth {

@@ -86,6 +86,9 @@ const AUTH: [(&str, Auth); 12] = [
     ("external", Auth::External),
 ];
 
+/// What stands at `pin`.
+const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these";
+
 /// Keys of `[account.NAME]`.
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
@@ -184,13 +187,7 @@ const ACCOUNT: &[Row<Draft>] = &[
             put(&mut draft.account.tls_min, value.word(&words)?)
         },
     },
-    Row {
-        key: "pin",
-        allowed: "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these",
-        read: |draft, value| {
-            put(&mut draft.account.pins, value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))?)
-        },
-    },
+    Row { key: "pin", allowed: PIN, read: |draft, value| put(&mut draft.account.pins, pins(value)?) },
     Row {
         key: "tls_host",
         allowed: "the name in the relay's certificate",
@@ -347,6 +344,7 @@ const OAUTH: &[Row<Tokens>] = &[
         allowed: "a path that begins with / or ~/",
         read: |tokens, value| put(&mut tokens.ca_file, Some(value.path()?)),
     },
+    Row { key: "pin", allowed: PIN, read: |tokens, value| put(&mut tokens.pins, pins(value)?) },
 ];
 
 /// What sentences call the part before the first table.
@@ -677,6 +675,7 @@ struct Tokens {
     client_secret: Option<PasswordSource>,
     refresh_token: Option<PasswordSource>,
     ca_file: Option<PathBuf>,
+    pins: Vec<[u8; 32]>,
 }
 
 fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
@@ -700,7 +699,12 @@ fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
         client_secret: read.client_secret,
         refresh_token: read.refresh_token.ok_or_else(|| value.wrong("refresh_token is missing"))?,
         ca_file: read.ca_file,
+        pins: read.pins,
     })
+}
+
+fn pins(value: Value<'_>) -> Result<Vec<[u8; 32]>, Wrong> {
+    value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))
 }
 
 fn printable(text: &str) -> Result<(), String> {

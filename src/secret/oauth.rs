@@ -9,14 +9,13 @@
 //! Everything together is bounded by [`SecretEnv::limit`]. The provider's words are escaped, and the secrets struck
 //! out of them. RFC 6749 §5 (answers), §6 (refreshing), RFC 6750 §2.1 (what a token consists of).
 
-use super::shelf::{Kept, Shelf};
+use super::shelf::{Kept, Shelf, Turn};
 use super::{Identity, NoSecret, Secret, SecretEnv, obtain};
-use crate::config::{OAuth, PasswordSource, TokenUrl};
+use crate::config::{OAuth, PasswordSource};
 use crate::outcome::printable;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
@@ -31,10 +30,8 @@ const LONGEST_LIFE: u64 = 24 * 60 * 60;
 
 /// A form for a token endpoint.
 pub struct Post<'a> {
-    /// Where.
-    pub url: &'a TokenUrl,
-    /// PEM file of the authorities to trust instead of the platform's.
-    pub ca_file: Option<&'a Path>,
+    /// Where, and whom to trust there.
+    pub oauth: &'a OAuth,
     /// `application/x-www-form-urlencoded`
     pub form: &'a [u8],
     /// When the answer must be there.
@@ -70,7 +67,7 @@ pub(super) fn access_token(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv)
         }
     };
     // Whoever had the turn before us may have brought one.
-    let kept = turn.as_ref().and_then(|turn| turn.read());
+    let kept = turn.as_ref().and_then(Turn::read);
     if let Some(token) = kept.as_ref().and_then(fresh) {
         return Ok(token);
     }
@@ -87,8 +84,7 @@ pub(super) fn access_token(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv)
 
     let secrets = [Some(&refresh), client_secret.as_ref()];
     let form = form(oauth, &refresh, client_secret.as_ref());
-    let post = Post { url: &oauth.token_url, ca_file: oauth.ca_file.as_deref(), form: &form, until };
-    let answer = (env.post)(&post).map_err(|why| refused(oauth, printable(&why)))?;
+    let answer = (env.post)(&Post { oauth, form: &form, until }).map_err(|why| refused(oauth, printable(&why)))?;
     let granted = understand(&answer).map_err(|why| refused(oauth, shown(&why, &secrets)))?;
 
     let rotated = granted.refresh.filter(|new| new.dangerous_expose() != refresh.dangerous_expose());
@@ -140,7 +136,7 @@ fn now() -> u64 {
 }
 
 fn hex(octets: &[u8]) -> String {
-    digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn refused(oauth: &OAuth, why: String) -> NoSecret {
@@ -255,7 +251,8 @@ fn understand(answer: &Answer) -> Result<Granted, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Tls;
+    use crate::config::{Tls, TokenUrl};
+    use std::path::Path;
 
     fn oauth() -> OAuth {
         let token_url =
@@ -267,6 +264,7 @@ mod tests {
             client_secret: None,
             refresh_token: PasswordSource::Literal(Zeroizing::new("r-1".to_owned())),
             ca_file: None,
+            pins: Vec::new(),
         }
     }
 

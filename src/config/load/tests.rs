@@ -253,10 +253,12 @@ fn a_configuration_of_a_hostile_size_is_not_read_to_its_end() {
 fn an_argument_does_not_choose_commands_nor_secrets() {
     let file = COMMAND.replace("{ command = \"x\" }", "{ file = \"/x\" }");
     let netrc = COMMAND.replace("{ command = \"x\" }", "{ netrc = true }");
+    let oauth = "{ oauth = { provider = \"google\", client_id = \"c\", refresh_token = \"r\" } }";
+    let oauth = COMMAND.replace("{ command = \"x\" }", oauth);
     let msmtprc = "host x\ntls on\nauth on\nuser u\n";
     let eval = format!("{msmtprc}eval gpg -d x\n");
     let passwordeval = format!("{msmtprc}passwordeval \"pass x\"\n");
-    for text in [COMMAND, &file, &netrc, msmtprc, &eval, &passwordeval] {
+    for text in [COMMAND, &file, &netrc, &oauth, msmtprc, &eval, &passwordeval] {
         let ending = if text.starts_with("host") { "msmtprc" } else { "toml" };
         let named = |name: &str| name.replace("toml", ending);
         let files = ["upload/c.toml", ".dot/c.toml", ".c.toml"].map(named);
