@@ -227,7 +227,7 @@ fn hand_over(
 
 /// Says what has to be said and makes the status of it.
 fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
-    let watched = delivery.verbose || std::io::stderr().is_terminal();
+    let watched = || delivery.verbose || std::io::stderr().is_terminal();
     let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
     match end {
         End::Relayed(attempted) => {
@@ -239,7 +239,7 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             if attempted.is_empty() && delivery.verbose {
                 face.say(&format!("queued as {id}"));
             }
-            for one in attempted.iter().filter(|one| watched || is_ours(&one.outcome)) {
+            for one in attempted.iter().filter(|one| watched() || is_ours(&one.outcome)) {
                 speak(one, if one.outcome.is_final() { Next::Reported } else { Next::Queued(*id) });
             }
         }
