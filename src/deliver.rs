@@ -42,6 +42,12 @@ pub fn attempted(envelope: &Envelope, report: Report) -> Vec<Attempted> {
     envelope.recipients().iter().zip(outcomes).map(one).collect()
 }
 
+/// Whoever writes down the sessions with relays, as msmtp's log does: a letter and what became of it at one account.
+pub trait Ledger: Send + Sync {
+    /// The report has an outcome for each recipient of the envelope, in its order.
+    fn enter(&self, envelope: &Envelope, message: &Message, report: &Report);
+}
+
 /// What every attempt of a process has in common.
 pub struct Desk<'a> {
     /// The accounts.
@@ -54,6 +60,8 @@ pub struct Desk<'a> {
     pub transcript: Option<Arc<dyn Transcript>>,
     /// Ends attempts from another thread.
     pub interrupt: Interrupt,
+    /// Who writes sessions down.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What password helpers have answered already.
     answers: Answers,
     /// Accounts that cannot be used in this run, and why.
@@ -69,6 +77,7 @@ impl<'a> Desk<'a> {
             helo,
             transcript: None,
             interrupt: Interrupt::default(),
+            ledger: None,
             answers: Answers::default(),
             down: Mutex::default(),
         }
@@ -109,6 +118,13 @@ impl<'a> Desk<'a> {
         self.answers
             .obtain(source, &Identity { host, user }, &env)
             .map_err(|error| format!("the password of account {name} cannot be had: {error}"))
+    }
+
+    /// Has a session written down.
+    pub fn enter(&self, envelope: &Envelope, message: &Message, report: &Report) {
+        if let Some(ledger) = &self.ledger {
+            ledger.enter(envelope, message, report);
+        }
     }
 
     /// Marks an account as of no use for what is left of this run.
@@ -195,7 +211,9 @@ impl<'d, 'a> Carrier<'d, 'a> {
             Ok(connection) => connection,
             Err(unreached) => {
                 self.desk.give_up(unreached.clone());
-                return unreached.report(envelope);
+                let report = unreached.report(envelope);
+                self.desk.enter(envelope, message, &report);
+                return report;
             }
         };
         connection.extend(deadline);
@@ -210,6 +228,7 @@ impl<'d, 'a> Carrier<'d, 'a> {
             // A kept connection that the server closed in the meantime says nothing about this letter.
             return self.send(account, deadline, envelope, message);
         }
+        self.desk.enter(envelope, message, &report);
         report
     }
 
