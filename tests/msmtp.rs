@@ -4,6 +4,8 @@
 //! `SENDMAIL_UNDER_TEST` set to the path of another msmtp the same rows run against that one: a row that says how msmtp
 //! differs must find it so, and goes red when it does not.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use support::relay::{DOT, GREETING, Relay, Script, Tls};
@@ -58,15 +60,16 @@ fn row(name: &'static str) -> Row {
 }
 
 /// msmtp ends with that status, and nobody gets the letter.
-fn lost(status: i32, why: &'static str) -> Option<Differs> {
-    Some(Differs { status, envelope: None, is_right: false, why })
+fn lost(status: i32, why: &'static str) -> Differs {
+    Differs { status, envelope: None, is_right: false, why }
 }
 
 /// msmtp sends it, and not as it should be.
-fn spoilt(envelope: &'static str, why: &'static str) -> Option<Differs> {
-    Some(Differs { status: 0, envelope: Some(envelope), is_right: false, why })
+fn spoilt(envelope: &'static str, why: &'static str) -> Differs {
+    Differs { status: 0, envelope: Some(envelope), is_right: false, why }
 }
 
+#[allow(clippy::too_many_lines)] // it is a table
 fn rows() -> Vec<Row> {
     let text = |text: &str| text.to_owned();
     let many = "x".repeat(70) + "\n";
@@ -98,14 +101,14 @@ fn rows() -> Vec<Row> {
         Row {
             words: &["-f", "other+detail@x.test", "a@y.test"],
             envelope: Some("other+detail@x.test -> a@y.test"),
-            letter: &["From: Other"],
+            letter: &["other+detail@x.test"],
             ..row("an account by the sender, its detail apart")
         },
         Row { rc: "allow_from_override off\n", words: &["-f", "root", "a@y.test"], ..row("a sender that may not be") },
         Row {
             rc: "set_from_header on\n",
             input: text("From: root@box.test\n\nhello\n"),
-            letter: &["From: Me Tester <me@x.test>", "!From: root"],
+            letter: &["me@x.test", "!From: root@"],
             ..row("From replaced")
         },
         Row { rc: "set_msgid_header off\n", letter: &["!Message-ID", "Date"], ..row("no Message-ID") },
@@ -119,7 +122,7 @@ fn rows() -> Vec<Row> {
             words: &["a@y.test", "bad@y.test"],
             script: Script::open().on("RCPT TO:<bad", "550 5.1.1 no such user"),
             status: 67,
-            differs: lost(65, "one refused recipient costs the others their mail"),
+            differs: Some(lost(65, "one refused recipient costs the others their mail")),
             ..row("one refused recipient")
         },
         Row {
@@ -133,7 +136,7 @@ fn rows() -> Vec<Row> {
             script: Script::open().on("RCPT", "451 4.3.0 later"),
             status: 75,
             envelope: None,
-            differs: lost(69, "75 says that sending again may help"),
+            differs: Some(lost(69, "75 says that sending again may help")),
             ..row("a relay that puts it off, without")
         },
         Row {
@@ -141,7 +144,7 @@ fn rows() -> Vec<Row> {
             script: Script::open().on("RCPT", "550 5.1.1 no such user"),
             status: 67,
             envelope: None,
-            differs: lost(65, "67 says that there is no such user"),
+            differs: Some(lost(65, "67 says that there is no such user")),
             ..row("a recipient that does not exist")
         },
         Row {
@@ -149,7 +152,7 @@ fn rows() -> Vec<Row> {
             script: Script::open().on(GREETING, "421 4.3.2 busy"),
             status: 75,
             envelope: None,
-            differs: lost(76, "75 says that sending again may help"),
+            differs: Some(lost(76, "75 says that sending again may help")),
             ..row("a relay that is busy")
         },
         Row {
@@ -162,31 +165,38 @@ fn rows() -> Vec<Row> {
         Row {
             words: &["\"john doe\"@y.test"],
             envelope: Some("me@x.test -> \"john doe\"@y.test"),
-            differs: lost(65, "a quoted local part is lost"),
+            differs: Some(Differs {
+                envelope: Some("me@x.test -> @y.test"),
+                is_right: true,
+                ..lost(0, "a quoted local part is lost")
+            }),
             ..row("a quoted local part")
         },
         Row {
             words: &["-f", "me@x.test>\r\nRCPT TO:<evil@y.test", "a@y.test"],
             status: 64,
             envelope: None,
-            differs: spoilt("me@x.test -> a@y.test evil@y.test", "line ends in a sender reach the wire"),
+            differs: Some(lost(
+                65,
+                "the command reaches the wire; the relay's answers to more than was asked end it here",
+            )),
             ..row("a sender with a command in it")
         },
         Row {
             input: text("hello\n"),
-            differs: spoilt("me@x.test -> a@y.test", "the text becomes part of the header"),
+            differs: Some(spoilt("me@x.test -> a@y.test", "the text becomes part of the header")),
             ..row("a text without a header")
         },
         Row {
             input: text("From root Sun Nov 22\nSubject: x\n\nhello\n"),
             letter: &["!From root"],
-            differs: spoilt("me@x.test -> a@y.test", "the mailbox's line is passed on"),
+            differs: Some(spoilt("me@x.test -> a@y.test", "the mailbox's line is passed on")),
             ..row("a letter out of a mailbox")
         },
         Row {
             input: text("Resent-Bcc: b@z.test\nTo: a@y.test\n\nhello\n"),
             letter: &["!b@z.test"],
-            differs: spoilt("me@x.test -> a@y.test", "only Bcc itself is removed"),
+            differs: Some(spoilt("me@x.test -> a@y.test", "only Bcc itself is removed")),
             ..row("a blind copy of a resent letter")
         },
         Row {
@@ -194,13 +204,55 @@ fn rows() -> Vec<Row> {
             script: Script::default().tls(Tls::Off).mechanisms("PLAIN"),
             input: format!("Subject: x\n\n{}hello\n", many.repeat(200)),
             letter: &["hello"],
-            differs: spoilt("me@x.test -> a@y.test", "the helper reads what is left of the letter"),
+            differs: Some(spoilt("me@x.test -> a@y.test", "the helper reads what is left of the letter")),
             ..row("a password helper that reads its input")
         },
         Row {
             script: Script::open().on(DOT, "250"),
-            differs: lost(76, "a reply without a text is taken for none"),
+            differs: Some(Differs {
+                envelope: ONE,
+                is_right: true,
+                ..lost(76, "a reply without a text is taken for none, and the letter that arrived for lost")
+            }),
             ..row("a reply that is a bare number")
+        },
+    ]
+}
+
+/// What Debian's msmtp 1.8.23 does not know yet, and so cannot be asked about.
+fn newer() -> Vec<Row> {
+    let text = |text: &str| text.to_owned();
+    vec![
+        Row {
+            rc: "from %F\n",
+            input: text("From: Joe <joe@z.test>\n\nhello\n"),
+            envelope: Some("joe@z.test -> a@y.test"),
+            ..row("the author in the header is the sender")
+        },
+        Row {
+            rc: "from *@z.test\n",
+            words: &["-f", "q@z.test", "a@y.test"],
+            envelope: Some("q@z.test -> a@y.test"),
+            ..row("a sender that fits a pattern")
+        },
+        Row {
+            rc: "set_to_header undisclosed_recipients\n",
+            input: text("To: secret@y.test\nCc: secret@y.test\n\nhello\n"),
+            letter: &["To: undisclosed-recipients:;\r\n", "!secret"],
+            ..row("nobody is named")
+        },
+        Row {
+            rc: "set_to_header on\n",
+            words: &["a@y.test", "b@y.test"],
+            input: text("To: list\nCc: secret@y.test\n\nhello\n"),
+            envelope: Some("me@x.test -> a@y.test b@y.test"),
+            letter: &["To: a@y.test, b@y.test\r\n", "!secret"],
+            ..row("the recipients are named")
+        },
+        Row {
+            rc: "set_date_header off\nset_from_header off\n",
+            letter: &["!From:", "!Date:", "Message-ID"],
+            ..row("nothing is added that is not wanted")
         },
     ]
 }
@@ -216,8 +268,8 @@ fn rc(relay: &Relay, row: &Row) -> String {
     };
     let (ip, port) = (relay.address.ip(), relay.address.port());
     format!(
-        "defaults\nhost {ip}\nport {port}\naccount other\nfrom other@x.test\nfrom_full_name Other\n\
-         account default\nfrom me@x.test\nfrom_full_name Me Tester\n{auth}{lines}"
+        "defaults\nhost {ip}\nport {port}\naccount other\nfrom other@x.test\n\
+         account default\nfrom me@x.test\n{auth}{lines}"
     )
 }
 
@@ -261,7 +313,8 @@ fn run(row: &Row) -> (Seen, String) {
 fn it_does_as_msmtp_does_or_better() {
     let is_other = is_under_test();
     let mut wrong = Vec::new();
-    for row in rows() {
+    let newer = if is_other { Vec::new() } else { newer() };
+    for row in rows().into_iter().chain(newer) {
         let ours =
             Seen { status: row.status, envelope: row.envelope.map(str::to_owned), is_right: row.envelope.is_some() };
         let expected = match &row.differs {
@@ -285,7 +338,7 @@ fn it_does_as_msmtp_does_or_better() {
 fn the_log_line_is_msmtps_byte_for_byte() {
     let relay = Relay::start(Script::open().on(DOT, "250 queued as 'ABC'"));
     let (ip, port) = (relay.address.ip(), relay.address.port());
-    let rc = format!("host {ip}\nport {port}\nfrom me@x.test\nlogfile ~/log\nlogfile_time_format none\n");
+    let rc = format!("host {ip}\nport {port}\nfrom me@x.test\nlogfile ~/log\nlogfile_time_format (%%)\n");
     let world = world(&relay, &rc);
     let header = "From: me@x.test\nTo: a@y.test\nDate: Sun, 22 Nov 2026 01:43:41 +0000\nMessage-ID: <1@x.test>\n";
     let letter = format!("{header}Subject: x\n\nhello\n.dot\n");
@@ -293,7 +346,7 @@ fn the_log_line_is_msmtps_byte_for_byte() {
     relay.finish();
     assert_eq!(ran.status, Ok(0), "{ran:?}");
     let line = format!(
-        "host={ip} tls=off auth=off from=me@x.test recipients=a@y.test,b@y.test mailsize={} smtpstatus=250 \
+        "(%) host={ip} tls=off auth=off from=me@x.test recipients=a@y.test,b@y.test mailsize={} smtpstatus=250 \
          smtpmsg='250 queued as ?ABC?' exitcode=EX_OK\n",
         letter.len()
     );

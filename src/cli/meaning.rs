@@ -38,6 +38,7 @@ pub enum Command {
 
 /// How a letter is to be delivered: the options that matter for it.
 #[derive(Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // each is an option that is there or not
 pub struct Delivery {
     /// `-C`
     pub config: Option<PathBuf>,
