@@ -432,15 +432,20 @@ impl Keep<'_> {
     /// Takes a letter into the queue without an attempt; with `at_once`, somebody is sent to deliver it.
     pub fn queue(&self, letter: &Letter, at_once: bool) -> Result<Id, queue::Error> {
         let queue = Queue::open(self.dir)?;
-        let id = self.accept(&queue, letter, None)?;
+        let id = self.accept(&queue, letter, None)?.letter().entry.id;
         if at_once {
             (self.wake)(&queue);
         }
         Ok(id)
     }
 
-    /// Takes a letter into the queue, with the attempt that was made.
-    fn accept(&self, queue: &Queue, letter: &Letter, tried: Option<&[Tried<'_>]>) -> Result<Id, queue::Error> {
+    /// Takes a letter into the queue, with the attempt that was made. While the claim lasts nobody else attempts it.
+    fn accept<'q>(
+        &self,
+        queue: &'q Queue,
+        letter: &Letter,
+        tried: Option<&[Tried<'_>]>,
+    ) -> Result<Claim<'q>, queue::Error> {
         let submission = Submission {
             envelope: &letter.envelope,
             content: &letter.message,
@@ -450,16 +455,16 @@ impl Keep<'_> {
             account: letter.account.as_deref(),
             tried,
         };
-        let id = queue.accept(&submission, (self.now)())?.id();
+        let claim = queue.accept_claimed(&submission, (self.now)())?;
         tracing::info!(
             message = "queued",
-            id = %id,
+            id = %claim.letter().entry.id,
             from = letter.envelope.reverse_path().to_string(),
             size = letter.message.size(),
             recipients = letter.envelope.recipients().len(),
             uid = self.rules.uid,
         );
-        Ok(id)
+        Ok(claim)
     }
 
     /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried again.
@@ -468,14 +473,10 @@ impl Keep<'_> {
         let queue = Queue::open(self.dir)?;
         let tried: Vec<Tried<'_>> =
             attempted.iter().map(|one| Tried { outcome: &one.outcome, relay: &one.relay }).collect();
-        let id = self.accept(&queue, letter, Some(&tried))?;
+        let claim = self.accept(&queue, letter, Some(&tried))?;
+        let id = claim.letter().entry.id;
         accepted(id);
-        if attempted.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. })) {
-            // Whoever is quicker than we and has claimed it does the same.
-            if let Ok(claim) = queue.claim(id) {
-                self.conclude(&queue, claim, None);
-            }
-        }
+        self.conclude(&queue, claim, None);
         (self.wake)(&queue);
         Ok(id)
     }
@@ -492,14 +493,11 @@ impl Keep<'_> {
         let unanswered = unanswered();
         let tried: Vec<Tried<'_>> =
             letter.envelope.recipients().iter().map(|_| Tried { outcome: &unanswered, relay: "" }).collect();
-        // It is due in a minute, so nobody else has it when we claim it at once.
-        let id = self.accept(&queue, letter, Some(&tried)).ok()?;
-        let claim = queue.claim(id);
+        let claim = self.accept(&queue, letter, Some(&tried)).ok()?;
+        let id = claim.letter().entry.id;
         (self.wake)(&queue);
         let attempted = ends.recv().ok()?;
-        if let Ok(claim) = claim {
-            self.conclude(&queue, claim, Some(&attempted));
-        }
+        self.conclude(&queue, claim, Some(&attempted));
         (self.wake)(&queue);
         Some(id)
     }

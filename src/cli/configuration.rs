@@ -5,6 +5,7 @@ use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
 use crate::config::msmtprc::{Argument, Surroundings};
+use crate::http;
 use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
@@ -14,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a password helper may take.
+/// How long a password helper, or a token endpoint, may take.
 const HELPER: Duration = Duration::from_secs(10);
 
 /// The settings, and what depends on the environment.
@@ -147,5 +148,7 @@ pub fn secret_env(host: &Host) -> SecretEnv {
         home: host.home.clone(),
         uid: host.uid,
         limit: HELPER,
+        state: host.state_home.as_ref().map(|state| state.join("pillarbox")),
+        post: http::post,
     }
 }

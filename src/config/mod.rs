@@ -10,9 +10,12 @@ pub mod load;
 mod mailrc;
 pub mod msmtprc;
 mod notation;
+mod oauth;
 mod problem;
 mod spelling;
 pub mod toml;
+
+pub use oauth::{OAuth, TokenUrl};
 
 use crate::envelope::{Notify, Ret};
 use std::path::PathBuf;
@@ -239,7 +242,7 @@ pub enum TlsVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// The strongest that the server offers, where there is a user; none where there is not. Never one of the
-    /// last three, which need more than a password.
+    /// last four, which need something else than a password.
     Auto,
     /// Never authenticate.
     Off,
@@ -261,6 +264,8 @@ pub enum Auth {
     XOAuth2,
     /// RFC 7628; the password is an access token.
     OAuthBearer,
+    /// Either of these two: what `Auto` is for an account whose password is [`PasswordSource::OAuth`].
+    Bearer,
     /// RFC 4422 appendix A: the client certificate says who we are. Needs `cert_file`; no password, and a user
     /// only where it is not the certificate's.
     External,
@@ -282,6 +287,8 @@ pub enum PasswordSource {
     Credential(String),
     /// `~/.netrc` (or the file that is named): the entry for host and user.
     Netrc(Option<PathBuf>),
+    /// An access token, for which a refresh token is exchanged.
+    OAuth(Box<OAuth>),
 }
 
 impl std::fmt::Debug for PasswordSource {
@@ -293,6 +300,7 @@ impl std::fmt::Debug for PasswordSource {
             Self::Eval(_) => f.write_str("Eval"),
             Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
             Self::Netrc(path) => f.debug_tuple("Netrc").field(path).finish(),
+            Self::OAuth(oauth) => oauth.fmt(f),
         }
     }
 }

@@ -71,7 +71,7 @@ impl Queue {
             Err(Unlocked::Busy) => return Err(Unclaimed::Busy),
             Ok(stored) => stored,
         };
-        let mut claim = Claim { queue: self, stored, begun: None, gone: false };
+        let mut claim = Claim::new(self, stored);
         let history = &claim.letter().history;
         if history.hold().is_none() && history.is_poisoned() {
             let why = "its last attempts all died before their end".to_owned();
@@ -112,6 +112,13 @@ pub(super) enum Unlocked {
 impl From<Flaw> for Unlocked {
     fn from(flaw: Flaw) -> Self {
         Self::Flaw(flaw)
+    }
+}
+
+impl<'q> Claim<'q> {
+    /// What is locked is claimed.
+    pub(super) fn new(queue: &'q Queue, stored: Stored) -> Self {
+        Self { queue, stored, begun: None, gone: false }
     }
 }
 
@@ -198,11 +205,13 @@ impl Claim<'_> {
         if whom.is_empty() {
             return Ok(None);
         }
+        // Stays locked until it is written down that it is there: were it sent and gone by then, a crash would make another.
+        let mut made = None;
         let id = match report {
             None => None,
             Some(report) => match self.reported(&whom)? {
                 Some(id) => Some(id),
-                None => Some(self.accept_report(report, &whom, now)?),
+                None => Some(made.insert(self.accept_report(report, &whom, now)?).letter.entry.id),
             },
         };
         let told = Event::Told { at: now, whom };
@@ -214,12 +223,12 @@ impl Claim<'_> {
         Ok(id)
     }
 
-    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Id, Error> {
+    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Stored, Error> {
         let mut id = Id::at(now);
         loop {
             self.record(&[Event::Reporting { at: now, id, whom: whom.to_vec() }])?;
-            if let Some(accepted) = self.queue.accept_as(id, report, now)? {
-                return Ok(accepted.id());
+            if let Some(stored) = self.queue.accept_as(id, report, now)? {
+                return Ok(stored);
             }
             id = id.next();
         }

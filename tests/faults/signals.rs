@@ -87,6 +87,9 @@ fn an_answer_to_the_final_dot_that_comes_after_the_deadline_still_counts() {
     let mut child = command.args(letter.words("-odi")).stdin(house.input(&letter)).spawn().unwrap();
     sink.wait_for_dots(1);
     until("the letter is in the queue", || !house.names("letters").is_empty());
+    // Others leave it alone meanwhile.
+    assert_eq!(house.call(&["-qf"]).code(), Some(0));
+    assert_eq!(sink.taken().len(), 1);
     sink.set(Mood::Willing);
     let (status, hung) = wait(&mut child);
     assert!(!hung && status.code() == Some(0), "{status}");

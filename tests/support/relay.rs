@@ -576,6 +576,7 @@ impl<'a> Server<'a> {
                     |word: String| String::from_utf8_lossy(&BASE64.decode(word).unwrap_or_default()).into_owned();
                 (text(user), text(password))
             }
+            "XOAUTH2" | "OAUTHBEARER" => return self.bearer(&mechanism, initial),
             _ => {
                 self.say("AUTH", "504 5.5.4 unknown mechanism")?;
                 return Ok(false);
@@ -584,6 +585,28 @@ impl<'a> Server<'a> {
         let is_right = self.script(|script| script.login.clone()) == Some((user.clone(), password.clone()));
         self.dialogue.logins.push((mechanism, user, password));
         self.say("", if is_right { "235 2.7.0 welcome" } else { "535 5.7.8 authentication failed" })?;
+        Ok(is_right)
+    }
+
+    /// As Google and Microsoft do it: a token that is refused is told why, and the reply comes when that is answered.
+    fn bearer(&mut self, mechanism: &str, initial: Option<String>) -> Result<bool, Over> {
+        let response = match initial {
+            Some(initial) => initial,
+            None => self.challenge("")?,
+        };
+        let response = String::from_utf8_lossy(&BASE64.decode(response).unwrap_or_default()).into_owned();
+        let between = |from: &str, to: &str| {
+            let rest = response.split_once(from)?.1;
+            Some(rest.split_once(to)?.0.to_owned())
+        };
+        let user = if mechanism == "XOAUTH2" { between("user=", "\x01") } else { between("a=", ",") };
+        let (user, token) = (user.unwrap_or_default(), between("auth=Bearer ", "\x01").unwrap_or_default());
+        let is_right = self.script(|script| script.login.clone()) == Some((user.clone(), token.clone()));
+        self.dialogue.logins.push((mechanism.to_owned(), user, token));
+        if !is_right {
+            self.challenge(&BASE64.encode(r#"{"status":"401","schemes":"bearer"}"#))?;
+        }
+        self.say("", if is_right { "235 2.7.0 welcome" } else { "535 5.7.8 token refused" })?;
         Ok(is_right)
     }
 

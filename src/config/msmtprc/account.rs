@@ -227,6 +227,9 @@ fn words(flaw: &Flaw) -> Wrong {
     match flaw {
         Flaw::NoPassword => ("password", "there is none".to_owned()),
         Flaw::NoUser => ("auth", "there is no user to authenticate".to_owned()),
+        Flaw::TokenAsPassword => {
+            ("auth", "an access token is no password; write `auth oauthbearer` or `auth xoauth2`".to_owned())
+        }
         Flaw::PasswordWithoutUser => ("password", "there is a password but no user".to_owned()),
         Flaw::NamelessSocket => ("socket", "with tls it needs host or tls_host_override".to_owned()),
         Flaw::InClear(host) => {

@@ -115,6 +115,7 @@ impl Mechanism {
     pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding]) -> Result<Self, String> {
         let candidates: &[Self] = match wanted {
             Auth::Auto => &Self::AUTO,
+            Auth::Bearer => &[Self::OAuthBearer, Self::XOAuth2],
             Auth::Off => &[],
             Auth::ScramSha256Plus => &[Self::ScramSha256Plus],
             Auth::ScramSha1Plus => &[Self::ScramSha1Plus],
