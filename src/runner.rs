@@ -439,6 +439,7 @@ impl<'r> Worker<'r, '_> {
 
     fn settle(&self, parcel: Parcel<'r>, report: Report) {
         log_remarks(&report);
+        self.run.desk.enter(&parcel.envelope, &parcel.message, &report);
         self.run.settle(parcel.errand.claim, &attempted(&parcel.envelope, report), self.books);
     }
 }

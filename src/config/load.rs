@@ -49,6 +49,8 @@ pub struct Sources {
     pub around: Surroundings,
     /// Keywords of an msmtprc on the command line. With `host` among them no file is read.
     pub arguments: Vec<Argument>,
+    /// Whether these may make an account that runs a command or reads a secret.
+    pub trusts_arguments: bool,
 }
 
 /// Why there are no settings: everything that is wrong, a line each.
@@ -262,8 +264,11 @@ fn of_arguments(sources: &Sources) -> Result<Settings, Broken> {
     let mut reading =
         msmtprc::of_arguments(&sources.around, &sources.arguments).map_err(|problems| Broken::all(&problems))?;
     reading.write_nothing();
-    let mend = "an account that arguments make cannot; write it to a file, and name that with $PILLARBOX_CONFIG";
-    harmless(Path::new("the command line"), reading.accounts(), mend)?;
+    if !sources.trusts_arguments {
+        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, or \
+                    set PILLARBOX_ARGUMENTS=trusted";
+        harmless(Path::new("the command line"), reading.accounts(), mend)?;
+    }
     Ok(reading.settings(&sources.around))
 }
 

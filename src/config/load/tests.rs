@@ -38,6 +38,7 @@ impl Home {
             etc: self.path("etc"),
             around: Surroundings { home: Some(self.0.path().to_owned()), ..Surroundings::default() },
             arguments: Vec::new(),
+            trusts_arguments: false,
         }
     }
 
