@@ -13,6 +13,7 @@ mod problem;
 mod spelling;
 pub mod toml;
 
+use core::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -48,7 +49,9 @@ pub struct Account {
     pub name: String,
     /// Tried in this order; at least one.
     pub hosts: Vec<Host>,
-    /// TLS policy; never opportunistic.
+    /// Whether they speak LMTP (RFC 2033) instead of SMTP.
+    pub lmtp: bool,
+    /// TLS policy.
     pub tls: Tls,
     /// How to authenticate. `Auto` without a `user` means not at all.
     pub auth: Auth,
@@ -85,6 +88,10 @@ pub struct Account {
     pub crl_file: Option<PathBuf>,
     /// The name we give in EHLO.
     pub helo: Option<String>,
+    /// The address of ours that connections come from; hosts of the other family are then out of reach.
+    pub source_ip: Option<IpAddr>,
+    /// What stands between us and every host that is no UNIX socket.
+    pub proxy: Option<Proxy>,
     /// Each wait on the wire.
     pub timeout: Duration,
 }
@@ -108,6 +115,7 @@ impl Account {
         Self {
             name: name.to_owned(),
             hosts: Vec::new(),
+            lmtp: false,
             tls: Tls::StartTls,
             auth: Auth::Auto,
             user: None,
@@ -126,6 +134,8 @@ impl Account {
             key_file: None,
             crl_file: None,
             helo: None,
+            source_ip: None,
+            proxy: None,
             timeout: Duration::from_mins(1),
         }
     }
@@ -143,6 +153,28 @@ pub enum Host {
     },
     /// A UNIX socket that speaks SMTP.
     Unix(PathBuf),
+    /// The submission servers that the DNS has for this domain (RFC 6186, RFC 8314).
+    Srv(String),
+    /// Each recipient's own mail exchangers, at this port.
+    Mx(u16),
+}
+
+/// A SOCKS5 proxy (RFC 1928), which also looks the hosts' names up.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// A name or an address (IPv6 without brackets).
+    pub host: String,
+    /// 1080 where the file does not say.
+    pub port: u16,
+    /// Who we are to the proxy (RFC 1929), where it wants to know: name and password, each 1 to 255 octets.
+    pub login: Option<(String, Zeroizing<String>)>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = self.login.as_ref().map(|(user, _)| user);
+        f.debug_struct("Proxy").field("host", &self.host).field("port", &self.port).field("user", &user).finish()
+    }
 }
 
 /// TLS policy of an account.
@@ -152,6 +184,9 @@ pub enum Tls {
     StartTls,
     /// TLS from the first octet.
     Implicit,
+    /// STARTTLS where it is offered, with whoever is there; in clear otherwise. What [`Host::Mx`] does if nothing is
+    /// said, and nothing else ever: a mail exchanger is found by an answer that anybody can forge, and there is no password to lose.
+    Opportunistic,
     /// None.
     Off,
 }
@@ -162,7 +197,7 @@ impl Tls {
         match self {
             Self::StartTls => 587,
             Self::Implicit => 465,
-            Self::Off => 25,
+            Self::Opportunistic | Self::Off => 25,
         }
     }
 }

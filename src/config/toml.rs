@@ -89,7 +89,7 @@ const AUTH: [(&str, Auth); 12] = [
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", or a list of these",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", a list of these, or \"mx\"",
         read: |draft, value| {
             put(
                 &mut draft.hosts,
@@ -101,6 +101,11 @@ const ACCOUNT: &[Row<Draft>] = &[
         key: "port",
         allowed: "a number from 1 to 65535",
         read: |draft, value| put(&mut draft.port, Some(value.number(1, u16::MAX)?)),
+    },
+    Row {
+        key: "protocol",
+        allowed: "\"smtp\" or \"lmtp\"",
+        read: |draft, value| put(&mut draft.account.lmtp, value.word(&[("smtp", false), ("lmtp", true)])?),
     },
     Row {
         key: "tls",
@@ -201,6 +206,23 @@ const ACCOUNT: &[Row<Draft>] = &[
         read: |draft, value| put(&mut draft.account.helo, Some(value.checked(notation::domain)?)),
     },
     Row {
+        key: "source_ip",
+        allowed: "an address of this machine, as in \"192.0.2.1\"",
+        read: |draft, value| {
+            let text = value.text()?;
+            let address = text.parse().map_err(|_| value.wrong(format!("{text:?} is no IP address")))?;
+            put(&mut draft.account.source_ip, Some(address))
+        },
+    },
+    Row {
+        key: "proxy",
+        allowed: "\"socks5://host:port\" or \"socks5://user:password@host:port\"",
+        read: |draft, value| {
+            let proxy = notation::proxy(value.text()?).map_err(|text| value.wrong(text))?;
+            put(&mut draft.account.proxy, Some(proxy))
+        },
+    },
+    Row {
         key: "timeout",
         allowed: "a number and its unit, as in \"60s\" or \"5m\"; at least 1s",
         read: |draft, value| {
@@ -287,6 +309,12 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
     },
 ];
 
+/// Where LMTP is spoken over TCP if nothing is said: a private port of the host's, which most servers have at 24.
+const LMTP_PORT: u16 = 24;
+
+/// Where mail exchangers are.
+const SMTP_PORT: u16 = 25;
+
 /// What sentences call the part before the first table.
 const ROOT_TABLE: &str = "the file";
 
@@ -295,7 +323,7 @@ const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
 
 /// Keys that the contract knows and this version does not. To pass over them would be to do something else than
 /// the file says.
-const NOT_YET: [&str; 2] = ["source_ip", "keyring"];
+const NOT_YET: [&str; 1] = ["keyring"];
 
 /// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`.
 pub fn keys() -> Vec<String> {
@@ -430,7 +458,14 @@ impl<'a> Reader<'a> {
             };
             let before = self.problems.len();
             self.table(&format!("[account.{label}]"), ACCOUNT, keys, &mut draft);
-            let port = draft.port.unwrap_or(draft.account.tls.default_port());
+            if draft.hosts.contains(&Written::Mx) && !draft.places.contains_key("tls") {
+                draft.account.tls = Tls::Opportunistic;
+            }
+            let port = draft.port.unwrap_or_else(|| match draft.account.tls {
+                _ if draft.account.lmtp => LMTP_PORT,
+                _ if draft.hosts.contains(&Written::Mx) => SMTP_PORT,
+                tls => tls.default_port(),
+            });
             draft.account.hosts = draft.hosts.drain(..).map(|host| host.with_port(port)).collect();
             if draft.account.hosts.is_empty() && !draft.places.contains_key("host") {
                 self.problem(at, format!("account {label:?} has no host"));
@@ -536,6 +571,11 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
         Flaw::NoUser => ("auth", "authentication is demanded, but there is no user"),
         Flaw::PasswordWithoutUser => ("password", "there is a password but no user"),
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
+        Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
+        Flaw::SrvInClear => ("tls", "\"srv:\" needs TLS; use \"starttls\" or \"implicit\""),
+        Flaw::MxIsAlone => ("host", "\"mx\" stands alone; for some recipients only, write an account of its own"),
+        Flaw::MxKnowsNobody => ("user", "a recipient's mail exchanger does not know it; take it out"),
+        Flaw::MxIsSmtp => ("host", "\"mx\" speaks SMTP, in clear or with \"starttls\""),
         Flaw::InClear(host) => {
             let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
             return ("tls", text);

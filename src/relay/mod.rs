@@ -281,12 +281,21 @@ pub fn name(host: &Host) -> String {
         Host::Tcp { name, port } if name.contains(':') => format!("[{name}]:{port}"),
         Host::Tcp { name, port } => format!("{name}:{port}"),
         Host::Unix(path) => path.display().to_string(),
+        Host::Srv(domain) => format!("srv:{domain}"),
+        Host::Mx(_) => "mx".to_owned(),
     }
 }
 
 fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
     let account = way.account;
     let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
+    if account.lmtp
+        || account.source_ip.is_some()
+        || account.proxy.is_some()
+        || matches!(host, Host::Srv(_) | Host::Mx(_))
+    {
+        return Err(local(format!("account {} wants a way to its host that is not in this version", account.name)));
+    }
     let helo = account.helo.as_deref().unwrap_or(way.helo);
     let client =
         client_id(helo).ok_or_else(|| local(format!("{helo:?} is no name to greet a relay with; set helo")))?;
@@ -298,7 +307,7 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
         trust.peer(account, host).map_err(|why| local(why.to_string()))
     };
     let security = match account.tls {
-        Tls::Off => Security::Off,
+        Tls::Off | Tls::Opportunistic => Security::Off,
         Tls::StartTls => Security::StartTls(peer()?),
         Tls::Implicit => Security::Implicit(peer()?),
     };
@@ -314,7 +323,7 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
         (wanted, Some(user)) => {
             let relay = match host {
                 Host::Tcp { name, port } => Some((name.as_str(), *port)),
-                Host::Unix(_) => None,
+                Host::Unix(_) | Host::Srv(_) | Host::Mx(_) => None,
             };
             Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)?, relay }))
         }

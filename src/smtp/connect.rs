@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 pub fn connect(host: &Host, others: usize, limits: &Limits, interrupt: &Interrupt) -> Result<Stream, Fault> {
     let addresses = match host {
         Host::Unix(path) => vec![SockAddr::unix(path).map_err(|error| unreachable(&words(&error)))?],
+        Host::Srv(_) | Host::Mx(_) => return Err(unreachable("that is no address")),
         Host::Tcp { name, port } => resolve(name, *port, limits, interrupt)?.into_iter().map(SockAddr::from).collect(),
     };
     let mut refusals: Vec<String> = Vec::new();
