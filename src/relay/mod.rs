@@ -289,11 +289,7 @@ pub fn name(host: &Host) -> String {
 fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
     let account = way.account;
     let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
-    if account.lmtp
-        || account.source_ip.is_some()
-        || account.proxy.is_some()
-        || matches!(host, Host::Srv(_) | Host::Mx(_))
-    {
+    if account.lmtp || matches!(host, Host::Srv(_) | Host::Mx(_)) {
         return Err(local(format!("account {} wants a way to its host that is not in this version", account.name)));
     }
     let helo = account.helo.as_deref().unwrap_or(way.helo);
@@ -333,7 +329,7 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
         transcript.line(&format!("* connecting to {}", name(host)));
     }
     let limits = Limits { step: account.timeout, total: way.deadline };
-    let stream = connect(host, others, &limits, &way.interrupt)?;
+    let stream = connect(account, host, others, &limits, &way.interrupt)?;
     Session::open(stream, Terms { client, security, auth }, limits, way.transcript.clone())
 }
 

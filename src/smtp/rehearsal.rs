@@ -138,7 +138,7 @@ pub(super) fn rehearse(account: &Account, secret: &str, script: impl FnOnce(&mut
         (account.auth, Credentials { user, secret, relay: Some((NAME, 587)) })
     });
     let limits = Limits { step: Duration::from_secs(20), total: Instant::now() + Duration::from_secs(40) };
-    let stream = connect(&host, 0, &limits, &Interrupt::default()).unwrap();
+    let stream = connect(account, &host, 0, &limits, &Interrupt::default()).unwrap();
     let notes = Notes::default();
     let terms = Terms { client: client_id("client.example.org").unwrap(), security, auth: credentials };
     let session = Session::open(stream, terms, limits, Some(Arc::new(notes.clone())));
