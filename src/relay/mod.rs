@@ -19,6 +19,7 @@ use crate::smtp::interrupt::Interrupt;
 use crate::smtp::plan::{Letter, Plan, Unfit};
 use crate::smtp::session::{Security, Session, Terms, client_id};
 use crate::smtp::tls::Trust;
+use crate::smtp::transaction::Protocol;
 use crate::smtp::{Limits, Transcript};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -289,7 +290,7 @@ pub fn name(host: &Host) -> String {
 fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
     let account = way.account;
     let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
-    if account.lmtp || matches!(host, Host::Srv(_) | Host::Mx(_)) {
+    if matches!(host, Host::Srv(_) | Host::Mx(_)) {
         return Err(local(format!("account {} wants a way to its host that is not in this version", account.name)));
     }
     let helo = account.helo.as_deref().unwrap_or(way.helo);
@@ -325,12 +326,13 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
         }
         (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
     };
+    let protocol = if account.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
     if let Some(transcript) = &way.transcript {
         transcript.line(&format!("* connecting to {}", name(host)));
     }
     let limits = Limits { step: account.timeout, total: way.deadline };
     let stream = connect(account, host, others, &limits, &way.interrupt)?;
-    Session::open(stream, Terms { client, security, auth }, limits, way.transcript.clone())
+    Session::open(stream, Terms { client, protocol, security, auth }, limits, way.transcript.clone())
 }
 
 #[cfg(test)]

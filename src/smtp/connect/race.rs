@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn winner(race: Race) -> u16 {
-        port(&race.run(&Interrupt::default()).ok().expect("a winner").socket().peer_addr().unwrap())
+        port(&race.run(&Interrupt::default()).unwrap_or_else(|lost| panic!("{lost:?}")).socket().peer_addr().unwrap())
     }
 
     #[test]

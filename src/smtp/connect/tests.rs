@@ -87,12 +87,12 @@ fn through(script: Script, login: bool, host: &str) -> (Vec<u8>, Result<Stream, 
 }
 
 /// The answer to CONNECT that comes with the relay's greeting in one piece.
-const CONNECTED: &[u8] = b"\x05\0\0\x01\0\0\0\0\0\0220 hello\r\n";
+const CONNECTED: &[u8] = b"\x05\0\0\x01\0\0\0\0\0\0hello 220\r\n";
 
 #[test]
 fn a_proxy_connects_for_us_and_what_comes_behind_its_answers_is_the_relays() {
-    const NAMED: &[u8] = b"\x05\0\0\x03\x09localhost\0\0220 hello\r\n";
-    const V6: &[u8] = b"\x05\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0220 hello\r\n";
+    const NAMED: &[u8] = b"\x05\0\0\x03\x09localhost\0\0hello 220\r\n";
+    const V6: &[u8] = b"\x05\0\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0hello 220\r\n";
     let cases: &[(Script, bool, &str, &[u8])] = &[
         (&[(3, b"\x05\0"), (16, CONNECTED)], false, "x.example", b"\x05\x01\0\x05\x01\0\x03\x09x.example\x02\x4b"),
         (&[(3, b"\x05\0"), (10, CONNECTED)], false, "192.0.2.7", b"\x05\x01\0\x05\x01\0\x01\xc0\0\x02\x07\x02\x4b"),
@@ -126,7 +126,7 @@ fn a_proxy_connects_for_us_and_what_comes_behind_its_answers_is_the_relays() {
         while read < greeting.len() {
             read += stream.read(&mut greeting[read..], limits().total).unwrap();
         }
-        assert_eq!(&greeting, b"220 hello\r\n");
+        assert_eq!(&greeting, b"hello 220\r\n");
     }
 }
 
