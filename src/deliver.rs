@@ -103,7 +103,6 @@ impl<'a> Desk<'a> {
             Host::Tcp { name, .. } => name.as_str(),
             Host::Unix(_) => "localhost",
             Host::Srv(domain) => domain.as_str(),
-            Host::Mx(_) => "",
         };
         let user = account.user.as_deref().unwrap_or_default();
         let limit = self.secrets.limit.min(deadline.saturating_duration_since(Instant::now()));

@@ -19,12 +19,6 @@ pub(super) enum Flaw {
     LmtpAt25,
     /// `srv:` without TLS: a forged answer would lead anywhere.
     SrvInClear,
-    /// `mx` together with other hosts.
-    MxIsAlone,
-    /// `mx` and a user, whom no mail exchanger knows.
-    MxKnowsNobody,
-    /// `mx` and LMTP, or TLS from the first octet.
-    MxIsSmtp,
 }
 
 /// What is wrong with the account.
@@ -43,7 +37,7 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
         let is_distant = |host: &&Host| !is_here(host) || (account.proxy.is_some() && !matches!(host, Host::Unix(_)));
         flaws.extend(account.hosts.iter().find(is_distant).and_then(|host| match host {
             Host::Tcp { name, .. } => Some(Flaw::InClear(name.clone())),
-            Host::Unix(_) | Host::Srv(_) | Host::Mx(_) => None,
+            Host::Unix(_) | Host::Srv(_) => None,
         }));
     }
     let any = |fits: fn(&Host) -> bool| account.hosts.iter().any(fits);
@@ -52,12 +46,6 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
     }
     if account.tls == Tls::Off && any(|host| matches!(host, Host::Srv(_))) {
         flaws.push(Flaw::SrvInClear);
-    }
-    if any(|host| matches!(host, Host::Mx(_))) {
-        let flaw = |found: bool, flaw| found.then_some(flaw);
-        flaws.extend(flaw(account.hosts.len() > 1, Flaw::MxIsAlone));
-        flaws.extend(flaw(account.user.is_some() && authenticates, Flaw::MxKnowsNobody));
-        flaws.extend(flaw(account.lmtp || account.tls == Tls::Implicit, Flaw::MxIsSmtp));
     }
     if any(|host| matches!(host, Host::Unix(_))) && account.tls != Tls::Off && account.tls_host.is_none() {
         flaws.push(Flaw::NamelessSocket);
@@ -75,7 +63,7 @@ pub(super) fn has_literal(account: &Account) -> bool {
 fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
-        Host::Srv(_) | Host::Mx(_) => false,
+        Host::Srv(_) => false,
         Host::Tcp { name, .. } => {
             let name = name.trim_end_matches('.').to_lowercase();
             name == "localhost"

@@ -51,7 +51,7 @@ pub struct Account {
     pub hosts: Vec<Host>,
     /// Whether they speak LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
-    /// TLS policy.
+    /// TLS policy; never opportunistic.
     pub tls: Tls,
     /// How to authenticate. `Auto` without a `user` means not at all.
     pub auth: Auth,
@@ -155,8 +155,6 @@ pub enum Host {
     Unix(PathBuf),
     /// The submission servers that the DNS has for this domain (RFC 6186, RFC 8314).
     Srv(String),
-    /// Each recipient's own mail exchangers, at this port.
-    Mx(u16),
 }
 
 /// A SOCKS5 proxy (RFC 1928), which also looks the hosts' names up.
@@ -184,9 +182,6 @@ pub enum Tls {
     StartTls,
     /// TLS from the first octet.
     Implicit,
-    /// STARTTLS where it is offered, with whoever is there; in clear otherwise. What [`Host::Mx`] does if nothing is
-    /// said, and nothing else ever: a mail exchanger is found by an answer that anybody can forge, and there is no password to lose.
-    Opportunistic,
     /// None.
     Off,
 }
@@ -197,7 +192,7 @@ impl Tls {
         match self {
             Self::StartTls => 587,
             Self::Implicit => 465,
-            Self::Opportunistic | Self::Off => 25,
+            Self::Off => 25,
         }
     }
 }

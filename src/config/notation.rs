@@ -22,8 +22,6 @@ pub(super) enum Written {
     Unix(PathBuf),
     /// The domain whose SRV records are asked for.
     Srv(String),
-    /// The recipients' mail exchangers.
-    Mx,
 }
 
 impl Written {
@@ -33,27 +31,26 @@ impl Written {
             Self::Tcp(name, port) => Host::Tcp { name, port: port.unwrap_or(default) },
             Self::Unix(path) => Host::Unix(path),
             Self::Srv(domain) => Host::Srv(domain),
-            Self::Mx => Host::Mx(default),
         }
     }
 }
 
-/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`, `srv:domain`, `mx`.
+/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`, `srv:domain`.
 pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
     if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
         return expand(path, home).map(Written::Unix);
     }
     let srv = text.strip_prefix("srv:");
-    if (text == "mx" || srv.is_some()) && !cfg!(feature = "dns") {
+    if text == "mx" {
+        return Err("\"mx\" is not in this version; name the relay's host".to_owned());
+    }
+    if srv.is_some() && !cfg!(feature = "dns") {
         return Err(format!("\"{text}\" asks the DNS, and this program was built without that (feature \"dns\")"));
     }
     if let Some(domain) = srv {
         self::domain(domain)?;
         let odd = domain.contains([':', '[', ']', '%']) || domain.parse::<core::net::IpAddr>().is_ok();
         return if odd { Err(format!("\"{domain}\" is no domain")) } else { Ok(Written::Srv(domain.to_owned())) };
-    }
-    if text == "mx" {
-        return Ok(Written::Mx);
     }
     if text.contains("://") {
         return Err("is a URL; write the host alone, and the rest as port, tls, user and password".to_owned());
@@ -225,20 +222,19 @@ mod tests {
         ] {
             assert_eq!(host(text, Some(Path::new("/home/a"))), expected, "{text}");
         }
-        for bad in
-            ["", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "srv:", "srv:a:1", "a/b", "~"]
-        {
+        for bad in [
+            "", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "mx", "srv:", "srv:a:1", "a/b",
+            "~",
+        ] {
             assert!(host(bad, None).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn what_the_dns_has_to_tell_is_a_host_where_it_can_be_asked() {
-        let srv = Written::Srv("example.com".to_owned());
-        for (text, expected) in [("srv:example.com", srv), ("mx", Written::Mx)] {
-            let read = host(text, None);
-            assert!(if cfg!(feature = "dns") { read == Ok(expected) } else { read.unwrap_err().contains("\"dns\"") });
-        }
+        let read = host("srv:example.com", None);
+        let expected = Written::Srv("example.com".to_owned());
+        assert!(if cfg!(feature = "dns") { read == Ok(expected) } else { read.unwrap_err().contains("\"dns\"") });
         for bad in ["srv:", "srv:a:1", "srv:127.0.0.1", "srv:[::1]", "srv:a b"] {
             assert!(host(bad, None).is_err(), "{bad}");
         }

@@ -89,7 +89,7 @@ const AUTH: [(&str, Auth); 12] = [
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", a list of these, or \"mx\"",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these",
         read: |draft, value| {
             put(
                 &mut draft.hosts,
@@ -312,9 +312,6 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
 /// Where LMTP is spoken over TCP if nothing is said: a private port of the host's, which most servers have at 24.
 const LMTP_PORT: u16 = 24;
 
-/// Where mail exchangers are.
-const SMTP_PORT: u16 = 25;
-
 /// What sentences call the part before the first table.
 const ROOT_TABLE: &str = "the file";
 
@@ -458,12 +455,8 @@ impl<'a> Reader<'a> {
             };
             let before = self.problems.len();
             self.table(&format!("[account.{label}]"), ACCOUNT, keys, &mut draft);
-            if draft.hosts.contains(&Written::Mx) && !draft.places.contains_key("tls") {
-                draft.account.tls = Tls::Opportunistic;
-            }
             let port = draft.port.unwrap_or_else(|| match draft.account.tls {
                 _ if draft.account.lmtp => LMTP_PORT,
-                _ if draft.hosts.contains(&Written::Mx) => SMTP_PORT,
                 tls => tls.default_port(),
             });
             draft.account.hosts = draft.hosts.drain(..).map(|host| host.with_port(port)).collect();
@@ -573,9 +566,6 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
         Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
         Flaw::SrvInClear => ("tls", "\"srv:\" needs TLS; use \"starttls\" or \"implicit\""),
-        Flaw::MxIsAlone => ("host", "\"mx\" stands alone; for some recipients only, write an account of its own"),
-        Flaw::MxKnowsNobody => ("user", "a recipient's mail exchanger does not know it; take it out"),
-        Flaw::MxIsSmtp => ("host", "\"mx\" speaks SMTP, in clear or with \"starttls\""),
         Flaw::InClear(host) => {
             let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
             return ("tls", text);

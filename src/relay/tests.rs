@@ -63,6 +63,11 @@ fn account(port: u16) -> Account {
 }
 
 fn open_for(account: &Account) -> Connection {
+    let opened = open_asking(account, &|_, _| panic!("the DNS is not asked"));
+    opened.unwrap_or_else(|unreached| panic!("{unreached:?}"))
+}
+
+fn open_asking(account: &Account, ask: Ask<'_>) -> Result<Connection, Unreached> {
     let way = Way {
         account,
         password: &|_| Ok(Secret::new(b"secret".to_vec())),
@@ -71,7 +76,7 @@ fn open_for(account: &Account) -> Connection {
         transcript: None,
         interrupt: Interrupt::default(),
     };
-    Connection::open(&way).unwrap()
+    Connection::open_asking(&way, ask)
 }
 
 /// One recipient's outcome in a few words: `relayed`, `failed Rcpt 550`, `deferred Dot network duplicate?`.
@@ -559,6 +564,59 @@ fn an_lmtp_server_that_refuses_bdat_gets_each_letter_once() {
     let (told, seen) = run(script, vec![Note::new("a,b", "0\r\n"), Note::new("c", "1\r\n")]);
     assert_eq!(told, ["relayed, relayed", "relayed"]);
     assert_eq!(taken(&seen), ["a+b: 0", "c: 1"]);
+}
+
+#[test]
+fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it() {
+    use crate::smtp::connect::{Service, Target};
+    let (config, pem) = certificate();
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, pem).unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // The server is called localhost, and so says its certificate.
+    for (domain, refused) in [
+        ("localhost", None),
+        ("LocalHost.", None),
+        ("example.com", Some("a certificate for localhost, not for example.com")),
+    ] {
+        let script = Script { ehlo: &["STARTTLS"], tls: Some(Arc::clone(&config)), ..Script::default() };
+        let (port, server) = Server::start(script);
+        let account = Account {
+            hosts: vec![Host::Srv(domain.to_owned())],
+            ca_file: Some(ca_file.clone()),
+            ..Account::new("test")
+        };
+        let at = |port| Ok(Service::At(vec![Target { name: "localhost".to_owned(), port }]));
+        let ask = |service: &str, asked: &str| {
+            assert_eq!(asked, domain);
+            at(if service == "submissions" { nobody } else { port })
+        };
+        match (open_asking(&account, &ask), refused) {
+            (Ok(connection), None) => {
+                assert_eq!(connection.relay(), format!("localhost:{port}"));
+                let remark = format!("localhost:{nobody} cannot be reached");
+                assert!(connection.remarks[0].starts_with(&remark), "{:?}", connection.remarks);
+                connection.close();
+            }
+            (Err(unreached), Some(why)) => {
+                let said = unreached.fault.to_string();
+                assert!(unreached.fault.stage == Stage::Tls && said.contains(why), "{said}");
+            }
+            (opened, _) => panic!("{domain}: {:?}", opened.err()),
+        }
+        drop(server.join());
+    }
+}
+
+#[test]
+fn a_domain_without_a_service_is_a_host_that_does_not_exist() {
+    use crate::smtp::connect::Service;
+    let account = Account { hosts: vec![Host::Srv("example.com".to_owned())], ..Account::new("test") };
+    let unreached = open_asking(&account, &|_, _| Ok(Service::NotOffered)).err().unwrap();
+    assert_eq!((unreached.relay.as_str(), unreached.fault.stage), ("srv:example.com", Stage::Resolve));
+    assert!(matches!(unreached.fault.cause, Cause::NoSuchHost(_)));
+    assert!(unreached.remarks.is_empty(), "that one of two services is not there is no news");
 }
 
 proptest! {

@@ -130,7 +130,7 @@ pub(super) fn rehearse(account: &Account, secret: &str, script: impl FnOnce(&mut
     let host = Host::Tcp { name: "127.0.0.1".to_owned(), port };
     let peer = || Trust::of(account).unwrap().peer(account, &host).unwrap();
     let security = match account.tls {
-        Tls::Off | Tls::Opportunistic => Security::Off,
+        Tls::Off => Security::Off,
         Tls::StartTls => Security::StartTls(peer()),
         Tls::Implicit => Security::Implicit(peer()),
     };

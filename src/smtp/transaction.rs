@@ -130,6 +130,7 @@ impl Transaction {
     }
 
     /// That of a letter whose BDAT was refused.
+    #[must_use]
     pub fn once_more(&self, plan: &Plan) -> Self {
         Self { wary: true, ..Self::new(self.protocol, Manner::Data, plan) }
     }

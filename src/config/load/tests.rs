@@ -46,7 +46,7 @@ impl Home {
         let settings = self.load().unwrap()?;
         match &settings.accounts[0].hosts[0] {
             crate::config::Host::Tcp { name, .. } => Some(name.clone()),
-            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) | crate::config::Host::Mx(_) => None,
+            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) => None,
         }
     }
 }

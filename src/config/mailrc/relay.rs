@@ -271,9 +271,7 @@ fn words(flaw: &Flaw) -> String {
         Flaw::PasswordWithoutUser => "mta: there is a password but no user".to_owned(),
         Flaw::NamelessSocket => "mta: a relay on a UNIX socket is for pillarbox.toml(5)".to_owned(),
         // What leads to these cannot be written here.
-        Flaw::LmtpAt25 | Flaw::SrvInClear | Flaw::MxIsAlone | Flaw::MxKnowsNobody | Flaw::MxIsSmtp => {
-            "mta: this is for pillarbox.toml(5)".to_owned()
-        }
+        Flaw::LmtpAt25 | Flaw::SrvInClear => "mta: this is for pillarbox.toml(5)".to_owned(),
         Flaw::InClear(host) => {
             format!("mta: the password would go to {host} in clear; set smtp-use-starttls, or write submissions://")
         }

@@ -21,7 +21,6 @@ fn told(text: &str) -> Vec<String> {
         let tls = match account.tls {
             Tls::StartTls => "starttls",
             Tls::Implicit => "implicit",
-            Tls::Opportunistic => "opportunistic",
             Tls::Off => "none",
         };
         let auth = match account.auth {

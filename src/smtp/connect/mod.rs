@@ -2,9 +2,12 @@
 //!
 //! [`resolve`] asks the system for the addresses, [`race`] tries them, [`socks`] talks to the proxy. A host
 //! gets its share of the time that is left, so that one that swallows packets does not use up the others' chance. A
-//! UNIX socket is this machine's, and no proxy stands before it.
+//! UNIX socket is this machine's, and no proxy stands before it. Where a domain has its servers is asked of the DNS in
+//! [`dns`], a Cargo feature.
 //! RFC 5321 §5.1 (all addresses are tried), RFC 8305 (at once), RFC 1928 and 1929 (SOCKS5).
 
+#[cfg(feature = "dns")]
+mod dns;
 mod race;
 mod resolve;
 mod socks;
@@ -34,8 +37,8 @@ pub fn connect(
             return Race { addresses: vec![address], source: None, until }.run(interrupt).map_err(fault);
         }
         Host::Tcp { name, port } => (name.as_str(), *port),
-        // Whoever asks the DNS for these has names to connect to.
-        Host::Srv(_) | Host::Mx(_) => return Err(unreachable("it is no address")),
+        // Whoever has asked the DNS has names to connect to.
+        Host::Srv(_) => return Err(unreachable("it is no address")),
     };
     let (next, next_port) = account.proxy.as_ref().map_or((name, port), |proxy| (proxy.host.as_str(), proxy.port));
     let mut addresses = resolve::addresses(next, next_port, limits, interrupt)?;
@@ -55,6 +58,39 @@ pub fn connect(
         if stream.is_interrupted() { Fault::new(Stage::Connect, Cause::Interrupted) } else { fault }
     })?;
     Ok(stream)
+}
+
+/// A server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, without the final dot.
+    pub name: String,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// What the DNS has on a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Its servers, in the order in which to try them; at least one.
+    At(Vec<Target>),
+    /// The domain says that it does not offer it.
+    NotOffered,
+    /// Nothing is said about it.
+    Unknown,
+}
+
+/// What the DNS has on `_service._tcp.domain`.
+#[cfg(feature = "dns")]
+pub fn service(service: &str, domain: &str, limits: &Limits, interrupt: &Interrupt) -> Result<Service, Fault> {
+    dns::Resolver::of_system().service(service, domain, limits, interrupt)
+}
+
+/// Nobody is asked.
+#[cfg(not(feature = "dns"))]
+pub fn service(_: &str, _: &str, _: &Limits, _: &Interrupt) -> Result<Service, Fault> {
+    let text = "asks the DNS, and this program was built without that (feature \"dns\")";
+    Err(Fault::new(Stage::Local, Cause::Local(text.to_owned())))
 }
 
 /// When a host's time to be reached is up.

@@ -252,8 +252,8 @@ mod tests {
         let lost = Race { addresses, source: None, until }.run(&Interrupt::default()).err();
         let Some(Lost::Refused(refusals)) = lost else { panic!("nobody answers") };
         let kinds: Vec<_> = refusals.iter().map(|(_, error)| error.kind()).collect();
-        use io::ErrorKind::{ConnectionRefused, TimedOut};
-        assert_eq!(kinds, [ConnectionRefused, TimedOut, TimedOut], "all have had their turn");
+        let timed_out = io::ErrorKind::TimedOut;
+        assert_eq!(kinds, [io::ErrorKind::ConnectionRefused, timed_out, timed_out], "all have had their turn");
     }
 
     #[test]
