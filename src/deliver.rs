@@ -175,6 +175,7 @@ fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
     let host = match host {
         Host::Tcp { name, .. } => name.as_str(),
         Host::Unix(_) => "localhost",
+        Host::Srv(domain) => domain.as_str(),
     };
     Identity { host, user: account.user.as_deref().unwrap_or_default() }
 }

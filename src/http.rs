@@ -33,13 +33,14 @@ pub fn post(post: &Post<'_>) -> Result<Answer, String> {
     let OAuth { token_url: url, ca_file, pins, .. } = post.oauth;
     let host = Host::Tcp { name: url.host.clone(), port: url.port };
     let limits = Limits { step: post.until.saturating_duration_since(Instant::now()), total: post.until };
-    let mut stream = connect(&host, 0, &limits, &Interrupt::default()).map_err(|fault| fault.to_string())?;
+    // A relay's account knows more, about trust above all, than is asked for here.
+    let account = Account { ca_file: ca_file.clone(), pins: pins.clone(), ..Account::new("") };
+    let connected = connect(&account, &host, 0, &limits, &Interrupt::default());
+    let mut stream = connected.map_err(|fault| fault.to_string())?;
     match url.tls {
         Tls::Off if !stream.is_local() => return Err("is not on this machine, and has no TLS".to_owned()),
         Tls::Off => {}
         Tls::Implicit | Tls::StartTls => {
-            // A relay's account knows more about trust than is asked for here.
-            let account = Account { ca_file: ca_file.clone(), pins: pins.clone(), ..Account::new("") };
             let trusted = Trust::of(&account).and_then(|trust| trust.peer(&account, &host));
             let peer = trusted.map_err(|why| format!("cannot be verified: {why}"))?;
             stream.start_tls(peer.config, peer.name, post.until).map_err(|error| words(&error))?;

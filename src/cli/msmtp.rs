@@ -95,6 +95,7 @@ fn told(configuration: &Configuration, account: &Account) -> String {
                 tell("host", Some(name.clone()));
                 tell("port", Some(port.to_string()));
             }
+            Relay::Srv(domain) => tell("host", Some(format!("srv:{domain}"))),
             Relay::Unix(path) => tell("socket", Some(path.display().to_string())),
         }
     }

@@ -17,6 +17,10 @@ pub(super) enum Flaw {
     TokenAsPassword,
     /// TLS over a UNIX socket, and no name that the certificate should carry.
     NamelessSocket,
+    /// LMTP where SMTP is at home, which RFC 2033 §5 forbids.
+    LmtpAt25,
+    /// `srv:` without TLS: a forged answer would lead anywhere.
+    SrvInClear,
 }
 
 /// What is wrong with the account.
@@ -35,38 +39,48 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
         flaws.push(Flaw::TokenAsPassword);
     }
     if account.tls == Tls::Off && authenticates && account.user.is_some() {
-        let distant = account.hosts.iter().find(|host| !is_here(host));
-        flaws.extend(distant.map(|host| match host {
-            Host::Tcp { name, .. } => Flaw::InClear(name.clone()),
-            Host::Unix(path) => Flaw::InClear(path.display().to_string()),
+        // Behind a proxy even localhost is another's.
+        let is_distant = |host: &&Host| !is_here(host) || (account.proxy.is_some() && !matches!(host, Host::Unix(_)));
+        flaws.extend(account.hosts.iter().find(is_distant).and_then(|host| match host {
+            Host::Tcp { name, .. } => Some(Flaw::InClear(name.clone())),
+            Host::Unix(_) | Host::Srv(_) => None,
         }));
     }
-    let socket = account.hosts.iter().any(|host| matches!(host, Host::Unix(_)));
-    if socket && account.tls != Tls::Off && account.tls_host.is_none() {
+    let any = |fits: fn(&Host) -> bool| account.hosts.iter().any(fits);
+    if account.lmtp && any(|host| matches!(host, Host::Tcp { port: 25, .. })) {
+        flaws.push(Flaw::LmtpAt25);
+    }
+    if account.tls == Tls::Off && any(|host| matches!(host, Host::Srv(_))) {
+        flaws.push(Flaw::SrvInClear);
+    }
+    if any(|host| matches!(host, Host::Unix(_))) && account.tls != Tls::Off && account.tls_host.is_none() {
         flaws.push(Flaw::NamelessSocket);
     }
     flaws
 }
 
-/// Whether the account's password stands in the file itself.
+/// Whether a password of the account's stands in the file itself.
 pub(super) fn has_literal(account: &Account) -> bool {
+    let of_proxy = account.proxy.as_ref().is_some_and(|proxy| proxy.login.is_some());
     let is_literal = |source: &PasswordSource| matches!(source, PasswordSource::Literal(_));
-    match &account.password {
-        Some(PasswordSource::OAuth(oauth)) => oauth.sources().any(is_literal),
-        Some(source) => is_literal(source),
-        None => false,
-    }
+    of_proxy
+        || match &account.password {
+            Some(PasswordSource::OAuth(oauth)) => oauth.sources().any(is_literal),
+            Some(source) => is_literal(source),
+            None => false,
+        }
 }
 
 /// Whether what we say to the host stays on this machine.
 pub(super) fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
+        Host::Srv(_) => false,
         Host::Tcp { name, .. } => {
             let name = name.trim_end_matches('.').to_lowercase();
             name == "localhost"
                 || name.ends_with(".localhost")
-                || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+                || name.parse::<core::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
         }
     }
 }

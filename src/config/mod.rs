@@ -18,6 +18,7 @@ pub mod toml;
 pub use oauth::{OAuth, TokenUrl};
 
 use crate::envelope::{Notify, Ret};
+use core::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -53,6 +54,8 @@ pub struct Account {
     pub name: String,
     /// Tried in this order; at least one.
     pub hosts: Vec<Host>,
+    /// Whether they speak LMTP (RFC 2033) instead of SMTP.
+    pub lmtp: bool,
     /// TLS policy; never opportunistic.
     pub tls: Tls,
     /// How to authenticate. `Auto` without a `user` means not at all.
@@ -100,6 +103,10 @@ pub struct Account {
     pub crl_file: Option<PathBuf>,
     /// The name we give in EHLO.
     pub helo: Option<String>,
+    /// The address of ours that connections come from; hosts of the other family are then out of reach.
+    pub source_ip: Option<IpAddr>,
+    /// What stands between us and every host that is no UNIX socket.
+    pub proxy: Option<Proxy>,
     /// Each wait on the wire.
     pub timeout: Duration,
 }
@@ -164,6 +171,7 @@ impl Account {
         Self {
             name: name.to_owned(),
             hosts: Vec::new(),
+            lmtp: false,
             tls: Tls::StartTls,
             auth: Auth::Auto,
             user: None,
@@ -187,6 +195,8 @@ impl Account {
             key_file: None,
             crl_file: None,
             helo: None,
+            source_ip: None,
+            proxy: None,
             timeout: Duration::from_mins(1),
         }
     }
@@ -204,6 +214,26 @@ pub enum Host {
     },
     /// A UNIX socket that speaks SMTP.
     Unix(PathBuf),
+    /// The submission servers that the DNS has for this domain (RFC 6186, RFC 8314).
+    Srv(String),
+}
+
+/// A SOCKS5 proxy (RFC 1928), which also looks the hosts' names up.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// A name or an address (IPv6 without brackets).
+    pub host: String,
+    /// 1080 where the file does not say.
+    pub port: u16,
+    /// Who we are to the proxy (RFC 1929), where it wants to know: name and password, each 1 to 255 octets.
+    pub login: Option<(String, Zeroizing<String>)>,
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = self.login.as_ref().map(|(user, _)| user);
+        f.debug_struct("Proxy").field("host", &self.host).field("port", &self.port).field("user", &user).finish()
+    }
 }
 
 /// TLS policy of an account.

@@ -1,13 +1,14 @@
-//! The notations that every format shares: hosts, durations, fingerprints, globs, `~`.
+//! The notations that every format shares: hosts, proxies, durations, fingerprints, globs, `~`.
 //!
 //! Pure: text in, a value or what is wrong with it out. The sentence of an error is made to stand behind the name
 //! of a key.
 
-use super::Host;
+use super::{Host, Proxy};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Longer than any setting makes sense for, and short enough to be added to every clock.
 const LONGEST: Duration = Duration::from_hours(10 * 365 * 24);
@@ -19,6 +20,8 @@ pub(super) enum Written {
     Tcp(String, Option<u16>),
     /// The path of a socket.
     Unix(PathBuf),
+    /// The domain whose SRV records are asked for.
+    Srv(String),
 }
 
 impl Written {
@@ -27,21 +30,36 @@ impl Written {
         match self {
             Self::Tcp(name, port) => Host::Tcp { name, port: port.unwrap_or(default) },
             Self::Unix(path) => Host::Unix(path),
+            Self::Srv(domain) => Host::Srv(domain),
         }
     }
 }
 
-/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`.
+/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`, `srv:domain`.
 pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
     if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
         return expand(path, home).map(Written::Unix);
     }
-    if text == "mx" || text.starts_with("srv:") {
-        return Err(format!("\"{text}\" is not in this version; name the relay's host"));
+    let srv = text.strip_prefix("srv:");
+    if text == "mx" {
+        return Err("\"mx\" is not in this version; name the relay's host".to_owned());
+    }
+    if srv.is_some() && !cfg!(feature = "dns") {
+        return Err(format!("\"{text}\" asks the DNS, and this program was built without that (feature \"dns\")"));
+    }
+    if let Some(domain) = srv {
+        self::domain(domain)?;
+        let odd = domain.contains([':', '[', ']', '%']) || domain.parse::<core::net::IpAddr>().is_ok();
+        return if odd { Err(format!("\"{domain}\" is no domain")) } else { Ok(Written::Srv(domain.to_owned())) };
     }
     if text.contains("://") {
         return Err("is a URL; write the host alone, and the rest as port, tls, user and password".to_owned());
     }
+    let (name, port) = name_and_port(text)?;
+    Ok(Written::Tcp(name.to_owned(), port))
+}
+
+fn name_and_port(text: &str) -> Result<(&str, Option<u16>), String> {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, "")) => (name, None),
         Some((name, rest)) => (name, Some(rest.strip_prefix(':').ok_or("has something behind the ]")?)),
@@ -52,11 +70,52 @@ pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
             None => (text, None),
         },
     };
-    if name.contains(':') && name.split('%').next().is_none_or(|ip| ip.parse::<std::net::Ipv6Addr>().is_err()) {
+    if name.contains(':') && name.split('%').next().is_none_or(|ip| ip.parse::<core::net::Ipv6Addr>().is_err()) {
         return Err(format!("\"{name}\" is no IPv6 address"));
     }
     domain(name)?;
-    Ok(Written::Tcp(name.to_owned(), port.map(self::port).transpose()?))
+    Ok((name, port.map(self::port).transpose()?))
+}
+
+/// `socks5://[USER:PASSWORD@]HOST[:PORT]`, user and password percent-encoded. `socks5h` is curl's word for the same.
+pub(super) fn proxy(text: &str) -> Result<Proxy, String> {
+    let Some((_, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "socks5" | "socks5h")) else {
+        return Err("is no URL of a SOCKS5 proxy".to_owned());
+    };
+    let (credentials, host) = rest.rsplit_once('@').map_or((None, rest), |(before, host)| (Some(before), host));
+    let (name, port) =
+        name_and_port(host.strip_suffix('/').unwrap_or(host)).map_err(|why| format!("the host {why}"))?;
+    let login = credentials.map(|credentials| {
+        let (user, password) = credentials.split_once(':').ok_or("has a user without a password")?;
+        let user = decode(user).map_err(|wrong| format!("the user {wrong}"))?;
+        let password = decode(password).map_err(|wrong| format!("the password {wrong}"))?;
+        if [&user, &password].iter().any(|text| text.is_empty() || text.len() > 255) {
+            return Err("the user and the password have 1 to 255 octets".to_owned());
+        }
+        Ok((user.to_string(), password))
+    });
+    Ok(Proxy { host: name.to_owned(), port: port.unwrap_or(1080), login: login.transpose()? })
+}
+
+/// RFC 3986 §2.1. What cannot stand in a user or a password is refused as well.
+pub(super) fn decode(text: &str) -> Result<Zeroizing<String>, String> {
+    let mut octets = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        if octet != b'%' {
+            octets.push(octet);
+            continue;
+        }
+        let digit = |octet: Option<u8>| octet.and_then(|octet| char::from(octet).to_digit(16));
+        let value =
+            digit(rest.next()).zip(digit(rest.next())).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+        octets.push(value.ok_or("has a % without two hexadecimal digits behind it; write % as %25")?);
+    }
+    let text = std::str::from_utf8(&octets).map_err(|_| "is not UTF-8 when its percent signs are decoded")?;
+    if text.contains(['\0', '\r', '\n']) {
+        return Err("has a control character in it".to_owned());
+    }
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// 1 to 65535.
@@ -163,10 +222,42 @@ mod tests {
         ] {
             assert_eq!(host(text, Some(Path::new("/home/a"))), expected, "{text}");
         }
-        for bad in ["", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "mx", "srv:a", "a/b", "~"]
-        {
+        for bad in [
+            "", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "mx", "srv:", "srv:a:1", "a/b",
+            "~",
+        ] {
             assert!(host(bad, None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_the_dns_has_to_tell_is_a_host_where_it_can_be_asked() {
+        let read = host("srv:example.com", None);
+        let expected = Written::Srv("example.com".to_owned());
+        assert!(if cfg!(feature = "dns") { read == Ok(expected) } else { read.unwrap_err().contains("\"dns\"") });
+        for bad in ["srv:", "srv:a:1", "srv:127.0.0.1", "srv:[::1]", "srv:a b"] {
+            assert!(host(bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_a_url() {
+        let login = |user: &str, password: &str| Some((user.to_owned(), Zeroizing::new(password.to_owned())));
+        for (text, host, port, who) in [
+            ("socks5://p", "p", 1080, None),
+            ("socks5h://[::1]:9050/", "::1", 9050, None),
+            ("socks5://u:p%40%3a@q:1", "q", 1, login("u", "p@:")),
+            ("socks5://a@b:c:d@q", "q", 1080, login("a@b", "c:d")),
+        ] {
+            assert_eq!(proxy(text), Ok(Proxy { host: host.to_owned(), port, login: who }), "{text}");
+        }
+        let long = format!("socks5://u:{}@p", "x".repeat(256));
+        for bad in
+            ["", "p", "http://p", "socks4://p", "socks5://", "socks5://u@p", "socks5://u:@p", "socks5://p:0", &long]
+        {
+            assert!(proxy(bad).is_err(), "{bad}");
+        }
+        assert!(!format!("{:?}", proxy("socks5://u:s3cret@p")).contains("s3cret"));
     }
 
     #[test]

@@ -93,7 +93,7 @@ const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a 
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", or a list of these",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these",
         read: |draft, value| {
             put(
                 &mut draft.hosts,
@@ -105,6 +105,11 @@ const ACCOUNT: &[Row<Draft>] = &[
         key: "port",
         allowed: "a number from 1 to 65535",
         read: |draft, value| put(&mut draft.port, Some(value.number(1, u16::MAX)?)),
+    },
+    Row {
+        key: "protocol",
+        allowed: "\"smtp\" or \"lmtp\"",
+        read: |draft, value| put(&mut draft.account.lmtp, value.word(&[("smtp", false), ("lmtp", true)])?),
     },
     Row {
         key: "tls",
@@ -197,6 +202,23 @@ const ACCOUNT: &[Row<Draft>] = &[
         key: "helo",
         allowed: "a domain or an address literal",
         read: |draft, value| put(&mut draft.account.helo, Some(value.checked(notation::domain)?)),
+    },
+    Row {
+        key: "source_ip",
+        allowed: "an address of this machine, as in \"192.0.2.1\"",
+        read: |draft, value| {
+            let text = value.text()?;
+            let address = text.parse().map_err(|_| value.wrong(format!("{text:?} is no IP address")))?;
+            put(&mut draft.account.source_ip, Some(address))
+        },
+    },
+    Row {
+        key: "proxy",
+        allowed: "\"socks5://host:port\" or \"socks5://user:password@host:port\"",
+        read: |draft, value| {
+            let proxy = notation::proxy(value.text()?).map_err(|text| value.wrong(text))?;
+            put(&mut draft.account.proxy, Some(proxy))
+        },
     },
     Row {
         key: "timeout",
@@ -347,6 +369,9 @@ const OAUTH: &[Row<Tokens>] = &[
     Row { key: "pin", allowed: PIN, read: |tokens, value| put(&mut tokens.pins, pins(value)?) },
 ];
 
+/// Where LMTP is spoken over TCP if nothing is said: a private port of the host's, which most servers have at 24.
+const LMTP_PORT: u16 = 24;
+
 /// What sentences call the part before the first table.
 const ROOT_TABLE: &str = "the file";
 
@@ -355,7 +380,7 @@ const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
 
 /// Keys that the contract knows and this version does not. To pass over them would be to do something else than
 /// the file says.
-const NOT_YET: [&str; 2] = ["source_ip", "keyring"];
+const NOT_YET: [&str; 1] = ["keyring"];
 
 /// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
 /// `password.oauth.provider`.
@@ -495,7 +520,10 @@ impl<'a> Reader<'a> {
             if draft.account.auth == Auth::Auto && matches!(draft.account.password, Some(PasswordSource::OAuth(_))) {
                 draft.account.auth = Auth::Bearer;
             }
-            let port = draft.port.unwrap_or(draft.account.tls.default_port());
+            let port = draft.port.unwrap_or_else(|| match draft.account.tls {
+                _ if draft.account.lmtp => LMTP_PORT,
+                tls => tls.default_port(),
+            });
             draft.account.hosts = draft.hosts.drain(..).map(|host| host.with_port(port)).collect();
             if draft.account.hosts.is_empty() && !draft.places.contains_key("host") {
                 self.problem(at, format!("account {label:?} has no host"));
@@ -604,6 +632,8 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
         }
         Flaw::PasswordWithoutUser => ("password", "there is a password but no user"),
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
+        Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
+        Flaw::SrvInClear => ("tls", "\"srv:\" needs TLS; use \"starttls\" or \"implicit\""),
         Flaw::InClear(host) => {
             let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
             return ("tls", text);

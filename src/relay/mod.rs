@@ -1,10 +1,11 @@
 //! One attempt through an account: account, envelope and letter in, a [`Report`] out.
 //!
-//! The account's hosts are tried in order until one opens a session; what became of the others is a remark.
+//! The account's hosts ([`candidates`]) are tried in order until one opens a session; what became of the others is a remark.
 //! The password is asked for before a host is connected to, so that a slow helper keeps no server waiting. A
 //! connection can carry many letters, several of them at once. This floor reports; it does not decide to retry, and it never fails
 //! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
 
+mod candidates;
 pub mod verdict;
 
 use crate::config::{Account, Auth, Host, Tls};
@@ -13,13 +14,15 @@ use crate::outcome::{Cause, Fault, Report, Stage};
 use crate::secret::Secret;
 use crate::smtp::auth::Credentials;
 use crate::smtp::capabilities::Capabilities;
-use crate::smtp::connect::connect;
+use crate::smtp::connect::{connect, service};
 use crate::smtp::flight::{Cargo, Results};
 use crate::smtp::interrupt::Interrupt;
 use crate::smtp::plan::{Letter, Plan, Unfit};
 use crate::smtp::session::{Security, Session, Terms, client_id};
 use crate::smtp::tls::Trust;
+use crate::smtp::transaction::Protocol;
 use crate::smtp::{Limits, Transcript};
+use candidates::{Ask, Candidate, Candidates};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,20 +94,40 @@ impl Unreached {
 impl Connection {
     /// Opens a session with the first of the account's hosts that has one for us.
     pub fn open(way: &Way<'_>) -> Result<Self, Unreached> {
+        let limits = Limits { step: way.account.timeout, total: way.deadline };
+        Self::open_asking(way, &|name, domain| service(name, domain, &limits, &way.interrupt))
+    }
+
+    /// The same, with somebody to ask for what the DNS knows.
+    fn open_asking(way: &Way<'_>, ask: Ask<'_>) -> Result<Self, Unreached> {
         let account = way.account.name.clone();
         let mut remarks = Vec::new();
         let mut last = Fault::new(Stage::Local, Cause::Local(format!("account {account} has no host")));
         let mut relay = String::new();
         // Whom to trust does not depend on the host, and is read once.
         let mut trust = None;
-        for (i, host) in way.account.hosts.iter().enumerate() {
-            if i > 0 {
-                remarks.push(format!("{relay} {last}"));
+        let mut candidates = Candidates::of(way.account, ask);
+        // Whether there is a fault to tell, should another host be tried.
+        let mut news = false;
+        while let Some(next) = candidates.next() {
+            match &next {
+                Err(unanswered) if unanswered.absent && news => continue,
+                _ if news => remarks.push(format!("{relay} {last}")),
+                _ => {}
             }
-            relay = name(host);
-            match open(way, host, way.account.hosts.len() - i - 1, &mut trust) {
-                Ok(session) => return Ok(Self { session, relay, account, remarks }),
-                Err(fault) => last = fault,
+            match next {
+                Ok(candidate) => {
+                    relay = name(&candidate.host);
+                    match open(way, &candidate, candidates.left(), &mut trust) {
+                        Ok(session) => return Ok(Self { session, relay, account, remarks }),
+                        Err(fault) => last = fault,
+                    }
+                    news = true;
+                }
+                Err(unanswered) => {
+                    (relay, last) = (unanswered.relay, unanswered.fault);
+                    news = !unanswered.absent;
+                }
             }
             if !is_elsewhere(&last) {
                 break;
@@ -281,11 +304,13 @@ pub fn name(host: &Host) -> String {
         Host::Tcp { name, port } if name.contains(':') => format!("[{name}]:{port}"),
         Host::Tcp { name, port } => format!("{name}:{port}"),
         Host::Unix(path) => path.display().to_string(),
+        Host::Srv(domain) => format!("srv:{domain}"),
     }
 }
 
-fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
+fn open(way: &Way<'_>, candidate: &Candidate, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
     let account = way.account;
+    let host = &candidate.host;
     let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
     let helo = account.helo.as_deref().unwrap_or(way.helo);
     let client =
@@ -295,9 +320,9 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
             Some(known) => trust.insert(known),
             None => trust.insert(Trust::of(account).map_err(|why| local(why.to_string()))?),
         };
-        trust.peer(account, host).map_err(|why| local(why.to_string()))
+        trust.peer(account, &candidate.certified).map_err(|why| local(why.to_string()))
     };
-    let security = match account.tls {
+    let security = match candidate.tls {
         Tls::Off => Security::Off,
         Tls::StartTls => Security::StartTls(peer()?),
         Tls::Implicit => Security::Implicit(peer()?),
@@ -314,18 +339,19 @@ fn open(way: &Way<'_>, host: &Host, others: usize, trust: &mut Option<Trust>) ->
         (wanted, Some(user)) => {
             let relay = match host {
                 Host::Tcp { name, port } => Some((name.as_str(), *port)),
-                Host::Unix(_) => None,
+                Host::Unix(_) | Host::Srv(_) => None,
             };
             Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)?, relay }))
         }
         (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
     };
+    let protocol = if account.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
     if let Some(transcript) = &way.transcript {
         transcript.line(&format!("* connecting to {}", name(host)));
     }
     let limits = Limits { step: account.timeout, total: way.deadline };
-    let stream = connect(host, others, &limits, &way.interrupt)?;
-    Session::open(stream, Terms { client, security, auth }, limits, way.transcript.clone())
+    let stream = connect(account, host, others, &limits, &way.interrupt)?;
+    Session::open(stream, Terms { client, protocol, security, auth }, limits, way.transcript.clone())
 }
 
 #[cfg(test)]

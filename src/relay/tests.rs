@@ -63,6 +63,11 @@ fn account(port: u16) -> Account {
 }
 
 fn open_for(account: &Account) -> Connection {
+    let opened = open_asking(account, &|_, _| panic!("the DNS is not asked"));
+    opened.unwrap_or_else(|unreached| panic!("{unreached:?}"))
+}
+
+fn open_asking(account: &Account, ask: Ask<'_>) -> Result<Connection, Unreached> {
     let way = Way {
         account,
         password: &|_| Ok(Secret::new(b"secret".to_vec())),
@@ -71,7 +76,7 @@ fn open_for(account: &Account) -> Connection {
         transcript: None,
         interrupt: Interrupt::default(),
     };
-    Connection::open(&way).unwrap()
+    Connection::open_asking(&way, ask)
 }
 
 /// One recipient's outcome in a few words: `relayed`, `failed Rcpt 550`, `deferred Dot network duplicate?`.
@@ -98,8 +103,9 @@ fn said(outcome: &Outcome) -> String {
 
 /// Sends the letters over one connection; for each that was asked for, its outcomes, joined by commas.
 fn run(script: Script, notes: Vec<Note>) -> (Vec<String>, Seen) {
+    let lmtp = script.lmtp;
     let (port, server) = Server::start(script);
-    let mut connection = open_for(&account(port));
+    let mut connection = open_for(&Account { lmtp, ..account(port) });
     let mut told = Vec::new();
     let mut notes = notes.into_iter().enumerate();
     let numbered = &mut || notes.next().map(|(i, note)| Numbered(i, note));
@@ -545,6 +551,125 @@ fn silence_costs_a_letter_its_time_and_no_more() {
         connection.close();
         drop(server.join());
     }
+}
+
+#[test]
+fn an_lmtp_server_answers_for_each_recipient_and_each_is_told_the_truth() {
+    type Case = (
+        &'static [(&'static str, &'static str)],
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+    const FULL: &[(&str, &str)] =
+        &[("RCPT TO:<bad", "550 unknown"), (".full", "452 4.2.2 full"), (".gone", "550 gone")];
+    let mut wrong = Vec::new();
+    for ehlo in [NEITHER, PIPELINING, CHUNKING] {
+        let cases: &[Case] = &[
+            (&[], &["a,b", "c"], &["relayed, relayed", "relayed"], &["a+b: 0", "c: 1"]),
+            (
+                FULL,
+                &["bad,a,full,gone,b", "c"],
+                &["failed Rcpt 550, relayed, deferred Dot 452, failed Dot 550, relayed", "relayed"],
+                &["a+b: 0", "c: 1"],
+            ),
+            (
+                FULL,
+                &["bad", "full", "bad,c"],
+                &["failed Rcpt 550", "deferred Dot 452", "failed Rcpt 550, relayed"],
+                &["c: 2"],
+            ),
+            // Lost among the answers: who has one keeps it.
+            (
+                &[(".b", "250 taken !close")],
+                &["a,b,c,d"],
+                &["relayed, relayed, deferred Dot network duplicate?, deferred Dot network duplicate?"],
+                &["a+b: 0"],
+            ),
+            (&[(".a", "!close")], &["a,b"], &["deferred Dot network duplicate?, deferred Dot network duplicate?"], &[]),
+            (&[(".b", "HTTP/1.1")], &["a,b"], &["relayed, deferred Dot protocol duplicate?"], &["a: 0"]),
+            (&[("MAIL#1", "451 busy")], &["a,b", "c"], &["deferred Mail 451, deferred Mail 451", "relayed"], &["c: 1"]),
+        ];
+        for (rules, letters, told, got) in cases {
+            let notes = letters.iter().enumerate().map(|(i, to)| Note::new(to, &format!("{i}\r\n"))).collect();
+            let (outcomes, seen) = run(Script { ehlo, rules, lmtp: true, ..Script::default() }, notes);
+            if outcomes != *told || taken(&seen) != *got || !seen.commands[0].starts_with("LHLO ") {
+                let (taken, heard) = (taken(&seen), seen.commands.join(" / "));
+                wrong.push(format!("{ehlo:?} {rules:?}\n   told {outcomes:?}\n  taken {taken:?}\n  heard {heard}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn an_lmtp_server_that_wants_a_letter_for_nobody_gets_none() {
+    let rules = &[("RCPT", "550 unknown"), ("DATA", "354 go on")];
+    let script = Script { ehlo: PIPELINING, rules, lmtp: true, ..Script::default() };
+    let (told, seen) = run(script, vec![Note::new("a", "0\r\n")]);
+    assert_eq!(told, ["failed Rcpt 550"]);
+    assert!(seen.taken.is_empty());
+}
+
+#[test]
+fn an_lmtp_server_that_refuses_bdat_gets_each_letter_once() {
+    let script = Script { ehlo: CHUNKING, rules: NO_BDAT, lmtp: true, ..Script::default() };
+    let (told, seen) = run(script, vec![Note::new("a,b", "0\r\n"), Note::new("c", "1\r\n")]);
+    assert_eq!(told, ["relayed, relayed", "relayed"]);
+    assert_eq!(taken(&seen), ["a+b: 0", "c: 1"]);
+}
+
+#[test]
+fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it() {
+    use crate::smtp::connect::{Service, Target};
+    let (config, pem) = certificate();
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, pem).unwrap();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // The server is called localhost, and so says its certificate.
+    for (domain, refused) in [
+        ("localhost", None),
+        ("LocalHost.", None),
+        ("example.com", Some("a certificate for localhost, not for example.com")),
+    ] {
+        let script = Script { ehlo: &["STARTTLS"], tls: Some(Arc::clone(&config)), ..Script::default() };
+        let (port, server) = Server::start(script);
+        let account = Account {
+            hosts: vec![Host::Srv(domain.to_owned())],
+            ca_file: Some(ca_file.clone()),
+            ..Account::new("test")
+        };
+        let at = |port| Ok(Service::At(vec![Target { name: "localhost".to_owned(), port }]));
+        let ask = |service: &str, asked: &str| {
+            assert_eq!(asked, domain);
+            at(if service == "submissions" { nobody } else { port })
+        };
+        match (open_asking(&account, &ask), refused) {
+            (Ok(connection), None) => {
+                assert_eq!(connection.relay(), format!("localhost:{port}"));
+                let remark = format!("localhost:{nobody} cannot be reached");
+                assert!(connection.remarks[0].starts_with(&remark), "{:?}", connection.remarks);
+                connection.close();
+            }
+            (Err(unreached), Some(why)) => {
+                let said = unreached.fault.to_string();
+                assert!(unreached.fault.stage == Stage::Tls && said.contains(why), "{said}");
+            }
+            (opened, _) => panic!("{domain}: {:?}", opened.err()),
+        }
+        drop(server.join());
+    }
+}
+
+#[test]
+fn a_domain_without_a_service_is_a_host_that_does_not_exist() {
+    use crate::smtp::connect::Service;
+    let account = Account { hosts: vec![Host::Srv("example.com".to_owned())], ..Account::new("test") };
+    let unreached = open_asking(&account, &|_, _| Ok(Service::NotOffered)).err().unwrap();
+    assert_eq!((unreached.relay.as_str(), unreached.fault.stage), ("srv:example.com", Stage::Resolve));
+    assert!(matches!(unreached.fault.cause, Cause::NoSuchHost(_)));
+    assert!(unreached.remarks.is_empty(), "that one of two services is not there is no news");
 }
 
 proptest! {

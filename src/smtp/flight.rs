@@ -9,6 +9,7 @@
 //! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Behind a
 //! letter that went by BDAT goes a RSET before the next: were the first refused in the middle, the next would be added
 //! to its transaction, and could reach its recipients. After DATA that cannot be (RFC 5321 §4.1.1.4).
+//! In LMTP one letter is out at a time.
 //! While we write we also read, so that a server that wants its answers read first, and we, never wait for each other.
 //!
 //! An error before a letter's last octet leaves no letter behind, since the connection is dropped without it. When the
@@ -20,7 +21,7 @@ use super::capabilities::Capabilities;
 use super::connect::words;
 use super::plan::{Letter, Plan};
 use super::session::{Session, seen_from};
-use super::transaction::{Heard, Manner, Step, Transaction, Turn};
+use super::transaction::{Heard, Manner, Protocol, Step, Transaction, Turn};
 use crate::outcome::{Cause, Fault, Reply, Stage};
 use lettre::transport::smtp::commands::{Data, Rset};
 use std::collections::VecDeque;
@@ -209,7 +210,7 @@ impl<C: Cargo> Flight<'_, C> {
             let passage = &mut self.aboard[self.at];
             if passage.again {
                 passage.again = false;
-                passage.transaction = Transaction::new(Manner::Data, passage.cargo.plan());
+                passage.transaction = passage.transaction.once_more(passage.cargo.plan());
             }
             let transaction = &mut passage.transaction;
             if reset_due && transaction.saying == Step::Mail {
@@ -219,6 +220,10 @@ impl<C: Cargo> Flight<'_, C> {
                 Turn::Stop => transaction.stop(),
                 Turn::Over => self.at += 1,
                 Turn::Wait => return Ok(()),
+                // How many answers a dot would get now is the server's secret.
+                Turn::LoneDot if self.session.protocol == Protocol::Lmtp => {
+                    return Err(self.session.breach(Stage::Data, "wants a letter that is for nobody"));
+                }
                 Turn::LoneDot => {
                     // The server waits for a letter that nobody shall get. What it makes of none is of no interest.
                     self.out.extend_from_slice(b".\r\n");
@@ -244,7 +249,10 @@ impl<C: Cargo> Flight<'_, C> {
 
     /// Takes the next letter aboard, where there is one and room for it.
     fn board(&mut self, next: Next<'_, C>) -> bool {
-        let wait = self.aboard.len() >= LETTERS || self.aboard.iter().any(|passage| passage.again);
+        // Were one of LMTP's answers missing, the next letter's first would be taken for it.
+        let open = self.aboard.iter().any(|passage| !passage.is_settled());
+        let lmtp = open && self.session.protocol == Protocol::Lmtp;
+        let wait = lmtp || self.aboard.len() >= LETTERS || self.aboard.iter().any(|passage| passage.again);
         if wait || !self.more || !self.has_room(0) {
             return false;
         }
@@ -254,7 +262,7 @@ impl<C: Cargo> Flight<'_, C> {
         };
         let small = cargo.letter().size() <= WINDOW;
         let manner = if small && self.pace == Pace::Chunks { Manner::Chunk } else { Manner::Data };
-        let transaction = Transaction::new(manner, cargo.plan());
+        let transaction = Transaction::new(self.session.protocol, manner, cargo.plan());
         let deadline = Instant::now() + self.limit;
         self.aboard.push_back(Passage { cargo, transaction, deadline, octets: 0, again: false });
         true

@@ -6,6 +6,7 @@ use super::connect::connect;
 use super::interrupt::Interrupt;
 use super::session::{Security, Session, Terms, client_id};
 use super::tls::Trust;
+use super::transaction::Protocol;
 use super::{Limits, Transcript};
 use crate::config::{Account, Auth, Host, Tls};
 use crate::outcome::Fault;
@@ -138,9 +139,14 @@ pub(super) fn rehearse(account: &Account, secret: &str, script: impl FnOnce(&mut
         (account.auth, Credentials { user, secret, relay: Some((NAME, 587)) })
     });
     let limits = Limits { step: Duration::from_secs(20), total: Instant::now() + Duration::from_secs(40) };
-    let stream = connect(&host, 0, &limits, &Interrupt::default()).unwrap();
+    let stream = connect(account, &host, 0, &limits, &Interrupt::default()).unwrap();
     let notes = Notes::default();
-    let terms = Terms { client: client_id("client.example.org").unwrap(), security, auth: credentials };
+    let terms = Terms {
+        client: client_id("client.example.org").unwrap(),
+        protocol: Protocol::Smtp,
+        security,
+        auth: credentials,
+    };
     let session = Session::open(stream, terms, limits, Some(Arc::new(notes.clone())));
     let session = session.inspect(|session| assert!(session.is_usable()));
     if session.is_err() {

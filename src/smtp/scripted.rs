@@ -15,6 +15,9 @@ pub struct Script {
     /// Command (`.` is the end of the content of DATA) and what is said to it. `MAIL#2` is the second one only.
     /// `!close` at the end hangs up, `!early` says it before the content of a BDAT is read, `!deaf` never reads it.
     pub rules: &'static [(&'static str, &'static str)],
+    /// Speaks LMTP: the end of the content is answered for each recipient, and the command for the rules is `.` and the
+    /// recipient.
+    pub lmtp: bool,
     /// Octets that the answers are cut into.
     pub drip: Option<usize>,
     /// Waits until nothing more comes before it answers, and so counts flights.
@@ -88,7 +91,9 @@ impl Server {
             let deaf = rule.is_some_and(|say| say.ends_with("!deaf"));
             let chunk = if verb == "BDAT" && !early && !deaf { self.octets(&line)? } else { Vec::new() };
             let usual = match verb.as_str() {
-                "EHLO" => {
+                "EHLO" if self.script.lmtp => "500 this is LMTP".to_owned(),
+                "LHLO" if !self.script.lmtp => "500 unknown".to_owned(),
+                "EHLO" | "LHLO" => {
                     let lines: Vec<&str> = ["relay"].iter().chain(self.script.ehlo).copied().collect();
                     let last = lines.len() - 1;
                     let hyphen = |i| if i == last { ' ' } else { '-' };
@@ -107,6 +112,13 @@ impl Server {
                 _ => "500 unknown".to_owned(),
             };
             let answer = if say.is_empty() { usual } else { say.to_owned() };
+            if self.script.lmtp && verb == "BDAT" && answer.starts_with('2') {
+                mail = false;
+                if self.hand_out(std::mem::take(&mut recipients), chunk) {
+                    return self.flush();
+                }
+                continue;
+            }
             let closes = self.say(answer.trim_end_matches("!early").trim_end_matches("!deaf").trim_end());
             let good = answer.starts_with('2');
             match verb.as_str() {
@@ -119,6 +131,13 @@ impl Server {
                 }
                 "DATA" if answer.starts_with("354") => {
                     let content = self.dotted()?;
+                    if self.script.lmtp {
+                        mail = false;
+                        if self.hand_out(std::mem::take(&mut recipients), content) {
+                            return self.flush();
+                        }
+                        continue;
+                    }
                     let say = self.rule(".").unwrap_or("250 taken");
                     if say.starts_with('2') {
                         self.take(recipients, content);
@@ -138,6 +157,26 @@ impl Server {
                 return self.flush();
             }
         }
+    }
+
+    /// Answers for each recipient, and takes the letter for those who may have it. Whether it hangs up.
+    fn hand_out(&mut self, recipients: Vec<String>, content: Vec<u8>) -> bool {
+        let mut takers = Vec::new();
+        let mut closes = false;
+        for to in recipients {
+            let say = self.rule(&format!(".{to}")).unwrap_or("250 taken");
+            if say.starts_with('2') {
+                takers.push(to);
+            }
+            closes = self.say(say);
+            if closes {
+                break;
+            }
+        }
+        if !takers.is_empty() {
+            self.take(takers, content);
+        }
+        closes
     }
 
     fn take(&mut self, recipients: Vec<String>, content: Vec<u8>) {

@@ -7,7 +7,8 @@
 //! an echo of it reaches a transcript or a fault. HELO is spoken only where neither TLS nor AUTH is needed.
 //!
 //! After a fault that is not a plain refusal, and after a 421, the session is unusable and says nothing more.
-//! RFC 5321 §3 and §4, RFC 3207, RFC 4954.
+//! An LMTP server is greeted with LHLO and never with HELO.
+//! RFC 5321 §3 and §4, RFC 3207, RFC 4954, RFC 2033.
 
 use super::auth::{Channel, Credentials, Exchange, Mechanism, bindings};
 use super::capabilities::Capabilities;
@@ -15,6 +16,7 @@ use super::connect::words;
 use super::reply::Replies;
 use super::stream::Stream;
 use super::tls::{self, Encryption, Peer};
+use super::transaction::Protocol;
 use super::{Limits, Transcript};
 use crate::config::Auth;
 use crate::outcome::{Cause, Fault, Reply, Stage};
@@ -49,6 +51,8 @@ pub enum Security {
 pub struct Terms<'a> {
     /// The name in our EHLO.
     pub client: ClientId,
+    /// What is spoken.
+    pub protocol: Protocol,
     /// TLS.
     pub security: Security,
     /// The mechanism wanted and who we are, where we authenticate.
@@ -74,6 +78,7 @@ pub struct Session {
     stream: Stream,
     limits: Limits,
     transcript: Option<Arc<dyn Transcript>>,
+    pub(super) protocol: Protocol,
     replies: Replies,
     /// What the server offered last.
     pub(super) capabilities: Capabilities,
@@ -100,6 +105,7 @@ impl Session {
             stream,
             limits,
             transcript,
+            protocol: terms.protocol,
             replies: Replies::default(),
             capabilities: Capabilities::default(),
             group: Zeroizing::default(),
@@ -151,7 +157,7 @@ impl Session {
     }
 
     fn negotiate(&mut self, terms: Terms<'_>) -> Result<(), Fault> {
-        let Terms { client, security, auth } = terms;
+        let Terms { client, protocol: _, security, auth } = terms;
         let needs_ehlo = auth.is_some() || matches!(security, Security::StartTls(..));
         match security {
             Security::Off => {
@@ -185,6 +191,11 @@ impl Session {
     }
 
     fn hello(&mut self, client: &ClientId, needs_ehlo: bool) -> Result<(), Fault> {
+        if self.protocol == Protocol::Lmtp {
+            let reply = self.ask(&format!("LHLO {client}\r\n"), Stage::Ehlo, 250)?;
+            self.capabilities = Capabilities::read(&reply);
+            return Ok(());
+        }
         self.command(&Ehlo::new(client.clone()).to_string());
         self.send(Stage::Ehlo)?;
         let reply = self.reply(Stage::Ehlo)?;

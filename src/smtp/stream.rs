@@ -24,6 +24,8 @@ pub struct Stream {
     socket: Arc<Socket>,
     tls: Option<Box<ClientConnection>>,
     interrupt: Interrupt,
+    /// Who is at the other end of the socket only passes our octets on.
+    goes_further: bool,
     /// Held so that the interrupt keeps knowing how to end our waits.
     _ending: Ending,
 }
@@ -36,7 +38,7 @@ impl Stream {
         // A socket that is no longer connected cannot be shut down, and need not be.
         let ending: Ending = Arc::new(move || drop(ours.shutdown(std::net::Shutdown::Both)));
         interrupt.register(&ending);
-        Self { socket, tls: None, interrupt: interrupt.clone(), _ending: ending }
+        Self { socket, tls: None, interrupt: interrupt.clone(), goes_further: false, _ending: ending }
     }
 
     pub(super) fn socket(&self) -> &Socket {
@@ -45,10 +47,16 @@ impl Stream {
 
     /// Whether the other end is on this machine, so that what we send cannot be overheard.
     pub fn is_local(&self) -> bool {
-        self.socket.peer_addr().is_ok_and(|peer| match peer.as_socket() {
-            Some(address) => address.ip().to_canonical().is_loopback(),
-            None => peer.is_unix(),
-        })
+        !self.goes_further
+            && self.socket.peer_addr().is_ok_and(|peer| match peer.as_socket() {
+                Some(address) => address.ip().to_canonical().is_loopback(),
+                None => peer.is_unix(),
+            })
+    }
+
+    /// The relay is behind the socket's other end, wherever that is.
+    pub(super) fn goes_further(&mut self) {
+        self.goes_further = true;
     }
 
     /// Whether somebody has ended the attempt from outside.
@@ -204,11 +212,23 @@ fn nonzero(read: usize) -> io::Result<usize> {
 
 /// Waits until `socket` is ready for `events`, at the latest until `until`. A socket shut down is ready.
 pub(super) fn wait(socket: &Socket, events: PollFlags, until: Instant) -> io::Result<()> {
+    poll_until(&mut [PollFd::new(socket.as_fd(), events)], until)
+}
+
+/// The same for several sockets: the places of those that are ready, ascending; at least one.
+pub(super) fn wait_for_any(sockets: &[&Socket], events: PollFlags, until: Instant) -> io::Result<Vec<usize>> {
+    let mut fds: Vec<PollFd> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), events)).collect();
+    poll_until(&mut fds, until)?;
+    let ready = |(i, fd): (usize, &PollFd)| fd.any().is_none_or(|any| any).then_some(i);
+    Ok(fds.iter().enumerate().filter_map(ready).collect())
+}
+
+fn poll_until(fds: &mut [PollFd<'_>], until: Instant) -> io::Result<()> {
     loop {
         let left = left(until)?;
         // Rounded up, lest the last millisecond be spent spinning; a wait of more than 24 days is cut short.
         let left = PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket.as_fd(), events)], left) {
+        match poll(fds, left) {
             Ok(0) | Err(nix::errno::Errno::EINTR) => {}
             Ok(_) => return Ok(()),
             Err(error) => return Err(error.into()),

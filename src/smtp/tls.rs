@@ -125,6 +125,7 @@ impl Trust {
         let name = match (&account.tls_host, host) {
             (Some(name), _) | (None, Host::Tcp { name, .. }) => name.trim_end_matches('.').to_owned(),
             (None, Host::Unix(path)) => return Err(NoTrust::Nameless(path.display().to_string())),
+            (None, Host::Srv(domain)) => domain.clone(),
         };
         let ascii = if name.is_ascii() { Some(name.clone()) } else { idna::domain_to_ascii(&name).ok() };
         let known = ascii.and_then(|ascii| ServerName::try_from(ascii).ok()).ok_or(NoTrust::Nameless(name))?;

@@ -3,7 +3,9 @@
 //! Pure: replies in, a result for each recipient out. A [`Transaction`] has two places in the same row of
 //! [`Step`]s, the next to say and the next to be answered; between them lies what is awaited. One refused recipient
 //! never costs the others their mail. The answer to the end of the content is final when it is positive, and counts
-//! for those whom the server has accepted, whatever else it said. RFC 5321 §3.3, RFC 3030 (BDAT).
+//! for those whom the server has accepted, whatever else it said. In LMTP it comes once for each of them, and counts for
+//! that one; who has none when the connection is lost may have got the letter or not.
+//! RFC 5321 §3.3, RFC 3030 (BDAT), RFC 2033 §4.2 and §4.3 (LMTP).
 
 use super::plan::Plan;
 use crate::outcome::{Cause, Fault, Reply, Stage};
@@ -46,6 +48,15 @@ pub enum Manner {
     Chunk,
 }
 
+/// Whom the answer to the end of the content is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// All whom the server has accepted.
+    Smtp,
+    /// Each of them has one, in the order of the RCPTs.
+    Lmtp,
+}
+
 /// What a reply was to its transaction.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
@@ -79,6 +90,7 @@ pub enum Turn {
 pub struct Transaction {
     /// How its content goes.
     pub manner: Manner,
+    protocol: Protocol,
     /// What is to be said next.
     pub saying: Step,
     /// What is answered next.
@@ -89,25 +101,35 @@ pub struct Transaction {
     /// For each of the plan's recipients: nothing yet, accepted, or its refusal.
     recipients: Vec<Option<Result<(), Fault>>>,
     accepted: usize,
+    /// LMTP: the answers to the end, one for each accepted recipient, as far as they have come.
+    each: Vec<Result<Reply, Fault>>,
     data: Option<Result<(), Fault>>,
     end: Option<Result<Reply, Fault>>,
 }
 
 impl Transaction {
     /// The transaction of a letter that goes to the recipients of a plan.
-    pub fn new(manner: Manner, plan: &Plan) -> Self {
+    pub fn new(protocol: Protocol, manner: Manner, plan: &Plan) -> Self {
         let first = if plan.recipients.iter().any(Result::is_ok) { Step::Mail } else { Step::Over };
         Self {
             manner,
+            protocol,
             saying: first,
             hearing: first,
             sent: false,
             mail: None,
             recipients: vec![None; plan.recipients.len()],
             accepted: 0,
+            each: Vec::new(),
             data: None,
             end: None,
         }
+    }
+
+    /// That of a letter whose BDAT was refused.
+    #[must_use]
+    pub fn once_more(&self, plan: &Plan) -> Self {
+        Self::new(self.protocol, Manner::Data, plan)
     }
 
     /// Begins with RSET. Only before anything is said.
@@ -181,8 +203,9 @@ impl Transaction {
         self.stop();
     }
 
-    /// Takes back the answer to the content: it was meant for something else.
+    /// Takes back the answers to the content: they were meant for something else.
     pub fn reopen(&mut self) {
+        self.each.clear();
         self.end = None;
         self.hearing = Step::End;
     }
@@ -204,6 +227,12 @@ impl Transaction {
                 self.sent = false;
                 return Heard::NoBdat;
             }
+            (Step::End, answer) if self.protocol == Protocol::Lmtp && self.accepted > 0 => {
+                self.each.push(answer);
+                if self.each.len() < self.accepted {
+                    self.hearing = Step::End;
+                }
+            }
             (Step::End, answer) => self.end = Some(answer),
             // What was expected; or only the echo of a refused MAIL.
             (Step::Reset | Step::Mail, Ok(_)) | (Step::Rcpt(_), Err(_)) | (Step::Over, _) => {}
@@ -213,19 +242,23 @@ impl Transaction {
 
     /// Whether a refusal of the content was one of the command: "unknown", "not implemented", "bad sequence" from a
     /// server that has taken MAIL and a recipient and has offered CHUNKING. There are such: a filter in front of the
-    /// server, or one that has it switched off. Where no recipient was taken, 503 is the right answer.
+    /// server, or one that has it switched off. Where no recipient was taken, 503 is the right answer. In LMTP only the
+    /// first answer can be one to the command.
     fn was_for_bdat(&self, fault: &Fault) -> bool {
         let unknown = fault.reply().is_some_and(|reply| matches!(reply.code, 500 | 502 | 503 | 504));
-        unknown && self.manner != Manner::Data && self.mail.is_none() && self.accepted > 0
+        unknown && self.each.is_empty() && self.manner != Manner::Data && self.mail.is_none() && self.accepted > 0
     }
 
     /// For each recipient with a command, in order: the server's answer to the letter, or what went wrong.
     pub fn results(self, plan: &Plan) -> Vec<Result<Reply, Fault>> {
-        let Self { manner, mail, recipients, end, .. } = self;
+        let Self { protocol, manner, mail, recipients, each, end, .. } = self;
         // After DATA, a refused MAIL has been followed by a lone dot, and its answer is not one to the letter.
         let went = mail.is_none() || manner == Manner::Chunk;
-        let one = |answer: Option<Result<(), Fault>>| match (answer, &end) {
+        let mut each = each.into_iter();
+        let mut own = || each.next().filter(|_| protocol == Protocol::Lmtp && went);
+        let mut one = |answer: Option<Result<(), Fault>>| match (answer, &end) {
             (Some(Err(refusal)), _) => Err(refusal),
+            (Some(Ok(())), _) if let Some(answer) = own() => answer,
             (Some(Ok(())), Some(Ok(reply))) if went => Ok(reply.clone()),
             (_, Some(Err(fault))) => Err(mail.clone().unwrap_or_else(|| fault.clone())),
             _ => Err(mail.clone().unwrap_or_else(|| {

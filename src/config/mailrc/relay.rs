@@ -253,34 +253,14 @@ fn parse(value: &str) -> Result<Url, String> {
     let (user, password) = match credentials {
         Some(credentials) => {
             let (user, password) = credentials.split_once(':').map_or((credentials, None), |(u, p)| (u, Some(p)));
-            let user = decode(user).map_err(|wrong| format!("the user {wrong}"))?;
-            let password = password.map(decode).transpose().map_err(|wrong| format!("the password {wrong}"))?;
+            let user = notation::decode(user).map_err(|wrong| format!("the user {wrong}"))?;
+            let password =
+                password.map(notation::decode).transpose().map_err(|wrong| format!("the password {wrong}"))?;
             (Some(user.to_string()).filter(|user| !user.is_empty()), password)
         }
         None => (None, None),
     };
     Ok(Url { tls, port, user, password, host: host.to_owned() })
-}
-
-/// RFC 3986 §2.1. What cannot stand in a user or a password is refused as well.
-fn decode(text: &str) -> Result<Zeroizing<String>, String> {
-    let mut octets = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.bytes();
-    while let Some(octet) = rest.next() {
-        if octet != b'%' {
-            octets.push(octet);
-            continue;
-        }
-        let digit = |octet: Option<u8>| octet.and_then(|octet| char::from(octet).to_digit(16));
-        let value =
-            digit(rest.next()).zip(digit(rest.next())).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        octets.push(value.ok_or("has a % without two hexadecimal digits behind it; write % as %25")?);
-    }
-    let text = std::str::from_utf8(&octets).map_err(|_| "is not UTF-8 when its percent signs are decoded")?;
-    if text.contains(['\0', '\r', '\n']) {
-        return Err("has a control character in it".to_owned());
-    }
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// A flaw of the account in the words of a mailrc.
@@ -291,6 +271,8 @@ fn words(flaw: &Flaw) -> String {
         Flaw::TokenAsPassword => "smtp-auth: an access token is no password; set oauthbearer or xoauth2".to_owned(),
         Flaw::PasswordWithoutUser => "mta: there is a password but no user".to_owned(),
         Flaw::NamelessSocket => "mta: a relay on a UNIX socket is for pillarbox.toml(5)".to_owned(),
+        // What leads to these cannot be written here.
+        Flaw::LmtpAt25 | Flaw::SrvInClear => "mta: this is for pillarbox.toml(5)".to_owned(),
         Flaw::InClear(host) => {
             format!("mta: the password would go to {host} in clear; set smtp-use-starttls, or write submissions://")
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Host, Names};
+use crate::config::{Host, Names, Proxy};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ alias_file = "/etc/aliases"
 rewrite_headers = true
 log = ["journal", "syslog", "stderr", "~/log", "/var/log/x"]
 [account.b]
-host = ["one.example", "two.example:2525", "[2001:db8::1]:25", "/run/s"]
+host = ["one.example", "two.example:2525", "[2001:db8::1]:26", "/run/s"]
 port = 2465
 tls = "implicit"
 auth = "login"
@@ -56,6 +56,9 @@ crl_file = "~/crl.pem"
 tls_min = "1.3"
 force_from = true
 tls_host = "cert.example"
+source_ip = "2001:db8::7"
+proxy = "socks5://me:p%40ss@proxy.example:1081"
+protocol = "lmtp"
 helo = "box.example"
 timeout = "2m"
 [account.a]
@@ -111,7 +114,7 @@ root = ["a@x.org", "alice"]
         hosts: vec![
             tcp("one.example", 2465),
             tcp("two.example", 2525),
-            tcp("2001:db8::1", 25),
+            tcp("2001:db8::1", 26),
             Host::Unix("/run/s".into()),
         ],
         tls: Tls::Implicit,
@@ -133,6 +136,13 @@ root = ["a@x.org", "alice"]
         cert_file: Some("/home/a/cert.pem".into()),
         key_file: Some("/home/a/key.pem".into()),
         crl_file: Some("/home/a/crl.pem".into()),
+        source_ip: Some("2001:db8::7".parse().unwrap()),
+        proxy: Some(Proxy {
+            host: "proxy.example".to_owned(),
+            port: 1081,
+            login: Some(("me".to_owned(), Zeroizing::new("p@ss".to_owned()))),
+        }),
+        lmtp: true,
         ..Account::new("b")
     };
     let a = Account { hosts: vec![tcp("z", 25)], tls: Tls::Off, ..Account::new("a") };
@@ -302,7 +312,11 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         ("password = {}", "c.toml:3:12: password: exactly one source can be named"),
         ("password = { file = \"/x\", netrc = true }", "c.toml:3:12: password: exactly one source"),
-        ("source_ip = \"::1\"", "c.toml:3:1: source_ip is not in this version; take it out"),
+        ("source_ip = \"eth0\"", "c.toml:3:13: source_ip: \"eth0\" is no IP address; allowed: an address"),
+        ("proxy = \"http://x\"", "c.toml:3:9: proxy: is no URL of a SOCKS5 proxy; allowed: \"socks5://host:port\""),
+        ("proxy = \"socks5://u@x\"", "c.toml:3:9: proxy: has a user without a password"),
+        ("protocol = \"lntp\"", "c.toml:3:12: protocol: \"lntp\" is not known (did you mean \"lmtp\"?)"),
+        ("protocol = \"lmtp\"\nport = 25", "c.toml:4:8: port: LMTP is not spoken at port 25"),
         ("user = \"u\"", "c.toml:3:8: user: there is a user but no password"),
         ("password = \"p\"", "c.toml:3:12: password: there is a password but no user"),
         ("auth = \"plain\"", "c.toml:3:8: auth: authentication is demanded, but there is no user"),
@@ -383,6 +397,7 @@ fn a_file_of_a_hostile_shape_costs_little() {
 #[test]
 fn no_error_quotes_a_password() {
     for line in [
+        "proxy = \"socks5://u:s3cret%@p:99999\"",
         "password = \"s3cret",
         "password = \"s3cret\\u0000\"",
         "password = [\"s3cret\"]",

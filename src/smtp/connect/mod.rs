@@ -1,0 +1,141 @@
+//! From a host to a connected stream: names to addresses, a race between them, and a proxy where one is set.
+//!
+//! [`resolve`] asks the system for the addresses, [`race`] tries them, [`socks`] talks to the proxy. A host
+//! gets its share of the time that is left, so that one that swallows packets does not use up the others' chance. A
+//! UNIX socket is this machine's, and no proxy stands before it. Where a domain has its servers is asked of the DNS in
+//! [`dns`], a Cargo feature.
+//! RFC 5321 §5.1 (all addresses are tried), RFC 8305 (at once), RFC 1928 and 1929 (SOCKS5).
+
+#[cfg(feature = "dns")]
+mod dns;
+mod race;
+mod resolve;
+mod socks;
+
+use super::Limits;
+use super::interrupt::Interrupt;
+use super::stream::Stream;
+use crate::config::{Account, Host};
+use crate::outcome::{Cause, Fault, Stage};
+use race::Race;
+use socket2::SockAddr;
+use std::io;
+use std::time::Instant;
+
+/// Connects to one of an account's hosts. `others` are the hosts that come after it and want some of the time too.
+pub fn connect(
+    account: &Account,
+    host: &Host,
+    others: usize,
+    limits: &Limits,
+    interrupt: &Interrupt,
+) -> Result<Stream, Fault> {
+    let (name, port) = match host {
+        Host::Unix(path) => {
+            let address = SockAddr::unix(path).map_err(|error| unreachable(&words(&error)))?;
+            let until = share(limits, others);
+            return Race { addresses: vec![address], source: None, until }.run(interrupt).map_err(fault);
+        }
+        Host::Tcp { name, port } => (name.as_str(), *port),
+        // Whoever has asked the DNS has names to connect to.
+        Host::Srv(_) => return Err(unreachable("it is no address")),
+    };
+    let (next, next_port) = account.proxy.as_ref().map_or((name, port), |proxy| (proxy.host.as_str(), proxy.port));
+    let mut addresses = resolve::addresses(next, next_port, limits, interrupt)?;
+    if let Some(source) = account.source_ip {
+        addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
+        if addresses.is_empty() {
+            let family = if source.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(unreachable(&format!("{next} has no {family} address, which source_ip demands")));
+        }
+    }
+    let addresses = addresses.into_iter().map(SockAddr::from).collect();
+    let until = share(limits, others);
+    let reached = Race { addresses, source: account.source_ip, until }.run(interrupt).map_err(fault);
+    let Some(proxy) = &account.proxy else { return reached };
+    let mut stream = reached.map_err(|fault| socks::at(proxy, fault))?;
+    socks::tunnel(&mut stream, proxy, name, port, until).map_err(|fault| {
+        if stream.is_interrupted() { Fault::new(Stage::Connect, Cause::Interrupted) } else { fault }
+    })?;
+    Ok(stream)
+}
+
+/// A server of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name, without the final dot.
+    pub name: String,
+    /// Where it listens.
+    pub port: u16,
+}
+
+/// What the DNS has on a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Its servers, in the order in which to try them; at least one.
+    At(Vec<Target>),
+    /// The domain says that it does not offer it.
+    NotOffered,
+    /// Nothing is said about it.
+    Unknown,
+}
+
+/// What the DNS has on `_service._tcp.domain`.
+#[cfg(feature = "dns")]
+pub fn service(service: &str, domain: &str, limits: &Limits, interrupt: &Interrupt) -> Result<Service, Fault> {
+    dns::Resolver::of_system().service(service, domain, limits, interrupt)
+}
+
+/// Nobody is asked.
+#[cfg(not(feature = "dns"))]
+pub fn service(_: &str, _: &str, _: &Limits, _: &Interrupt) -> Result<Service, Fault> {
+    let text = "asks the DNS, and this program was built without that (feature \"dns\")";
+    Err(Fault::new(Stage::Local, Cause::Local(text.to_owned())))
+}
+
+/// When a host's time to be reached is up.
+fn share(limits: &Limits, others: usize) -> Instant {
+    let left = limits.total.saturating_duration_since(Instant::now());
+    let hosts = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+    limits.until(Stage::Connect).min(Instant::now() + left / hosts)
+}
+
+/// The system's words for an error, without its number.
+pub(super) fn words(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return "no answer".to_owned();
+    }
+    crate::outcome::words(error)
+}
+
+fn unreachable(why: &str) -> Fault {
+    Fault::new(Stage::Connect, Cause::Network(format!("cannot be reached: {why}")))
+}
+
+/// A lost race in words: each address with what became of it, where there were several.
+fn fault(lost: race::Lost) -> Fault {
+    let connect = |cause| Fault::new(Stage::Connect, cause);
+    match lost {
+        race::Lost::Interrupted => connect(Cause::Interrupted),
+        race::Lost::Source(source, error) => {
+            let text = format!("source_ip {source} cannot be used: {}", words(&error));
+            Fault::new(Stage::Local, Cause::Local(text))
+        }
+        race::Lost::Refused(refusals) => match &refusals[..] {
+            [(_, error)] if error.kind() == io::ErrorKind::TimedOut => {
+                connect(Cause::Timeout("did not answer the connection request".to_owned()))
+            }
+            [(_, error)] => unreachable(&words(error)),
+            _ => {
+                let told = refusals.iter().map(|(address, error)| match address.as_socket() {
+                    Some(address) => format!("{}: {}", address.ip(), words(error)),
+                    None => words(error),
+                });
+                unreachable(&told.collect::<Vec<_>>().join("; "))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;
