@@ -43,6 +43,12 @@ pub fn attempted(envelope: &Envelope, report: Report) -> Vec<Attempted> {
     envelope.recipients().iter().zip(outcomes).map(one).collect()
 }
 
+/// Whoever writes down the sessions with relays, as msmtp's log does: a letter and what became of it at one account.
+pub trait Ledger: Send + Sync {
+    /// The report has an outcome for each recipient of the envelope, in its order.
+    fn enter(&self, envelope: &Envelope, message: &Message, report: &Report);
+}
+
 /// What every attempt of a process has in common.
 pub struct Desk<'a> {
     /// The accounts.
@@ -55,6 +61,8 @@ pub struct Desk<'a> {
     pub transcript: Option<Arc<dyn Transcript>>,
     /// Ends attempts from another thread.
     pub interrupt: Interrupt,
+    /// Who writes sessions down.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What password helpers have answered already.
     answers: Answers,
     /// Accounts that cannot be used in this run, and why.
@@ -70,6 +78,7 @@ impl<'a> Desk<'a> {
             helo,
             transcript: None,
             interrupt: Interrupt::default(),
+            ledger: None,
             answers: Answers::default(),
             down: Mutex::default(),
         }
@@ -115,6 +124,13 @@ impl<'a> Desk<'a> {
         self.answers
             .obtain(source, &identity(account, host), &self.secrets_by(deadline))
             .map_err(|error| format!("the password of account {name} cannot be had: {error}"))
+    }
+
+    /// Has a session written down.
+    pub fn enter(&self, envelope: &Envelope, message: &Message, report: &Report) {
+        if let Some(ledger) = &self.ledger {
+            ledger.enter(envelope, message, report);
+        }
     }
 
     /// Forgets a token that the relay has refused. Whether another may be had now: providers revoke what has not expired.
@@ -233,7 +249,9 @@ impl<'d, 'a> Carrier<'d, 'a> {
             Ok(connection) => connection,
             Err(unreached) => {
                 self.desk.give_up(unreached.clone());
-                return unreached.report(envelope);
+                let report = unreached.report(envelope);
+                self.desk.enter(envelope, message, &report);
+                return report;
             }
         };
         connection.extend(deadline);
@@ -248,6 +266,7 @@ impl<'d, 'a> Carrier<'d, 'a> {
             // A kept connection that the server closed in the meantime says nothing about this letter.
             return self.send(account, deadline, envelope, message);
         }
+        self.desk.enter(envelope, message, &report);
         report
     }
 

@@ -10,7 +10,7 @@
 //! leaving then would deliver the letter twice at every relay that thinks for long, and a caller who kills us loses nothing.
 
 use crate::aliases::Aliases;
-use crate::config::{Account, Settings, choose};
+use crate::config::{Account, FromField, Settings, ToField, choose};
 use crate::deliver::{Attempted, Carrier, log_attempt};
 use crate::envelope::{BadMailbox, Envelope, Mailbox, Notify, Recipient, Ret, ReversePath};
 use crate::message::address::{Address, AddressError, parse_list, parse_sender};
@@ -35,6 +35,8 @@ pub struct Wishes {
     pub account: Option<String>,
     /// The reverse-path that was given; `None` where none was.
     pub sender: Option<Option<Address>>,
+    /// Whether the author in the header is the sender, where it names one.
+    pub sender_from_header: bool,
     /// The name for a From: that we write; `None`: the account's, else the caller's own.
     pub full_name: Option<String>,
     /// Recipients named outside the message.
@@ -147,22 +149,29 @@ impl Counter<'_> {
             recipients.extend(self.resolve(address)?);
         }
         let given = wishes.sender.map(|sender| sender.map(|sender| self.mailbox(&sender)).transpose()).transpose()?;
+        let author = || author(&message).map(|author| self.mailbox(&author)).transpose();
+        let given = match given {
+            None if wishes.sender_from_header => author()?.map(Some),
+            given => given,
+        };
         let me = self.me()?;
         let first = recipients.first().ok_or(Why::NoRecipients)?;
         let by_path = given.as_ref().map_or(Some(&me), Option::as_ref);
         let account = self.account(wishes.account.as_deref(), by_path, first)?;
         let own = self.own_address(account)?;
-        let path = given.unwrap_or_else(|| Some(own.clone().unwrap_or(me)));
+        let author = if given.is_none() && account.sender_from_header { author()? } else { None };
+        let path = given.unwrap_or_else(|| Some(author.or_else(|| own.clone()).unwrap_or(me)));
         // A null path stays one, so that no two machines answer each other for ever.
         let path = path.map(|sender| match own {
-            Some(own) if account.force_from => Ok(own),
+            Some(own) if account.force_from || account.force_sender => Ok(own),
             _ => self.masqueraded(&sender).map(|other| other.unwrap_or(sender)),
         });
 
-        let recipient = |mailbox| Recipient { mailbox, notify: wishes.notify, orcpt: None };
+        let notify = wishes.notify.or(account.notify);
+        let recipient = |mailbox| Recipient { mailbox, notify, orcpt: None };
         let recipients = recipients.into_iter().map(recipient).collect();
         let mut envelope = Envelope::new(ReversePath(path.transpose()?), recipients).ok_or(Why::NoRecipients)?;
-        (envelope.ret, envelope.envid) = (wishes.ret, wishes.envid);
+        (envelope.ret, envelope.envid) = (wishes.ret.or(account.ret), wishes.envid);
         let how = if wishes.gateway { How::Gateway } else { How::Full };
         let message = self.dressed(message, &envelope, account, wishes.full_name, how)?;
         Ok(Letter { envelope, message, account: wishes.account })
@@ -182,7 +191,7 @@ impl Counter<'_> {
         let path = envelope.reverse_path().0.as_ref();
         let account = self.account(None, path, &recipients.first().ok_or(Why::NoRecipients)?.mailbox)?;
         let path = match (path, self.own_address(account)?) {
-            (Some(_), Some(own)) if account.force_from => Some(own),
+            (Some(_), Some(own)) if account.force_from || account.force_sender => Some(own),
             (Some(sender), _) => Some(self.masqueraded(sender)?.unwrap_or_else(|| sender.clone())),
             (None, _) => None,
         };
@@ -214,6 +223,19 @@ impl Counter<'_> {
         let full_name = full_name.or_else(|| account.from_name.clone());
         let full_name = full_name.unwrap_or_else(|| self.here.full_name.clone());
         let message_id = format!("{}@{}", self.here.unique, author.domain());
+        let rules = &account.header;
+        let to = match rules.to {
+            ToField::Kept => None,
+            ToField::Undisclosed => Some("undisclosed-recipients:;".to_owned()),
+            ToField::Recipients => {
+                let names = envelope.recipients().iter().map(|recipient| recipient.mailbox.to_string());
+                Some(names.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let without =
+            [("From", rules.from == FromField::Kept), ("Date", !rules.date), ("Message-ID", !rules.message_id)];
+        let without: Vec<&str> =
+            without.into_iter().filter_map(|(name, is_unwanted)| is_unwanted.then_some(name)).collect();
         complete(
             message.fields_mut(),
             &Completion {
@@ -222,7 +244,9 @@ impl Counter<'_> {
                 author: &author,
                 full_name: &full_name,
                 rename: &|field, address| self.renamed(field, address),
-                force_author: account.force_from,
+                force_author: account.force_from || rules.from == FromField::Replaced,
+                to: to.as_deref(),
+                without: &without,
                 how,
             },
         );
@@ -288,6 +312,13 @@ impl Counter<'_> {
         let address = parse_sender(from).map_err(|error| bad(error.to_string()))?;
         address.map(|address| address.to_mailbox(self.domain()).map_err(|error| bad(error.to_string()))).transpose()
     }
+}
+
+/// The author that a header names: the first address of its From, or of a Resent-From that stands above it.
+fn author(message: &Message) -> Option<Address> {
+    let mut fields = message.fields().iter();
+    let field = fields.find(|field| field.is("From") || field.is("Resent-From"))?;
+    parse_list(&field.text()).ok()?.into_iter().next()
 }
 
 /// When delivery is tried.
@@ -378,9 +409,10 @@ fn now(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>, keep: 
                 let somebody = |one: &Attempted| {
                     matches!(one.outcome, Outcome::Relayed(_) | Outcome::Deferred { maybe_duplicate: true, .. })
                 };
-                match attempted.iter().any(somebody) {
-                    true => End::Unkept(attempted, error),
-                    false => End::Refused(Why::Queue(error)),
+                if attempted.iter().any(somebody) {
+                    End::Unkept(attempted, error)
+                } else {
+                    End::Refused(Why::Queue(error))
                 }
             }
         },
@@ -400,15 +432,20 @@ impl Keep<'_> {
     /// Takes a letter into the queue without an attempt; with `at_once`, somebody is sent to deliver it.
     pub fn queue(&self, letter: &Letter, at_once: bool) -> Result<Id, queue::Error> {
         let queue = Queue::open(self.dir)?;
-        let id = self.accept(&queue, letter, None)?;
+        let id = self.accept(&queue, letter, None)?.letter().entry.id;
         if at_once {
             (self.wake)(&queue);
         }
         Ok(id)
     }
 
-    /// Takes a letter into the queue, with the attempt that was made.
-    fn accept(&self, queue: &Queue, letter: &Letter, tried: Option<&[Tried<'_>]>) -> Result<Id, queue::Error> {
+    /// Takes a letter into the queue, with the attempt that was made. While the claim lasts nobody else attempts it.
+    fn accept<'q>(
+        &self,
+        queue: &'q Queue,
+        letter: &Letter,
+        tried: Option<&[Tried<'_>]>,
+    ) -> Result<Claim<'q>, queue::Error> {
         let submission = Submission {
             envelope: &letter.envelope,
             content: &letter.message,
@@ -418,16 +455,16 @@ impl Keep<'_> {
             account: letter.account.as_deref(),
             tried,
         };
-        let id = queue.accept(&submission, (self.now)())?.id();
+        let claim = queue.accept_claimed(&submission, (self.now)())?;
         tracing::info!(
             message = "queued",
-            id = %id,
+            id = %claim.letter().entry.id,
             from = letter.envelope.reverse_path().to_string(),
             size = letter.message.size(),
             recipients = letter.envelope.recipients().len(),
             uid = self.rules.uid,
         );
-        Ok(id)
+        Ok(claim)
     }
 
     /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried again.
@@ -436,14 +473,10 @@ impl Keep<'_> {
         let queue = Queue::open(self.dir)?;
         let tried: Vec<Tried<'_>> =
             attempted.iter().map(|one| Tried { outcome: &one.outcome, relay: &one.relay }).collect();
-        let id = self.accept(&queue, letter, Some(&tried))?;
+        let claim = self.accept(&queue, letter, Some(&tried))?;
+        let id = claim.letter().entry.id;
         accepted(id);
-        if attempted.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. })) {
-            // Whoever is quicker than we and has claimed it does the same.
-            if let Ok(claim) = queue.claim(id) {
-                self.conclude(&queue, claim, None);
-            }
-        }
+        self.conclude(&queue, claim, None);
         (self.wake)(&queue);
         Ok(id)
     }
@@ -460,14 +493,11 @@ impl Keep<'_> {
         let unanswered = unanswered();
         let tried: Vec<Tried<'_>> =
             letter.envelope.recipients().iter().map(|_| Tried { outcome: &unanswered, relay: "" }).collect();
-        // It is due in a minute, so nobody else has it when we claim it at once.
-        let id = self.accept(&queue, letter, Some(&tried)).ok()?;
-        let claim = queue.claim(id);
+        let claim = self.accept(&queue, letter, Some(&tried)).ok()?;
+        let id = claim.letter().entry.id;
         (self.wake)(&queue);
         let attempted = ends.recv().ok()?;
-        if let Ok(claim) = claim {
-            self.conclude(&queue, claim, Some(&attempted));
-        }
+        self.conclude(&queue, claim, Some(&attempted));
         (self.wake)(&queue);
         Some(id)
     }

@@ -45,6 +45,18 @@ fn the_manual_names_no_option_that_is_not_there() {
 }
 
 #[test]
+fn every_keyword_of_an_msmtprc_is_in_the_manual() {
+    let page = manual("pillarbox-msmtprc.5");
+    for keyword in pillarbox::config::msmtprc::keywords() {
+        let is_named = page
+            .lines()
+            .filter(|line| line.contains("Cm "))
+            .any(|line| line.split([' ', ',', '.', ';']).any(|word| word == keyword));
+        assert!(is_named, "{keyword} is not in man/pillarbox-msmtprc.5");
+    }
+}
+
+#[test]
 fn help_is_printed_from_the_table() {
     let output = Command::new(env!("CARGO_BIN_EXE_sendmail")).arg("--help").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success());

@@ -4,11 +4,14 @@ use super::host::{self, Host};
 use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
+use crate::config::msmtprc::{Argument, Surroundings};
 use crate::http;
 use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,7 +30,12 @@ pub struct Configuration {
 
 /// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
 pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
-    find(host, argument)?.ok_or_else(|| {
+    load_with(host, argument, &[])
+}
+
+/// As [`load`]; msmtp's `arguments` go over what the file says.
+pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
+    find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
         let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
         format!(
@@ -46,18 +54,54 @@ pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>
 
 /// As [`load`]; `None` where there is no configuration.
 pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
+    find_with(host, argument, &[])
+}
+
+/// Whether arguments may decide what is run and whom a password is shown to: the environment's word.
+pub fn trusts_arguments() -> bool {
+    host::variable("PILLARBOX_ARGUMENTS").is_some_and(|word| word == "trusted")
+}
+
+fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Option<Configuration>, String> {
     let sources = Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
         config_home: host.config_home.clone(),
         home: host.home.clone(),
         uid: host.uid,
+        etc: PathBuf::from("/etc"),
+        around: surroundings(host),
+        arguments: arguments.to_vec(),
+        trusts_arguments: trusts_arguments(),
     };
     let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
-    Ok(settings.map(|settings| {
+    // A wish of the caller's, for which the same file need not be written twice; an argument cannot say it.
+    let queue = match host::variable("PILLARBOX_QUEUE").as_deref().map(OsStr::as_bytes) {
+        None => None,
+        Some(b"on") => Some(true),
+        Some(b"off") => Some(false),
+        Some(_) => return Err("PILLARBOX_QUEUE is neither on nor off".to_owned()),
+    };
+    Ok(settings.map(|mut settings| {
+        // Whoever runs the queue later does not know what was typed here.
+        settings.queue.enabled = queue.unwrap_or(settings.queue.enabled) && arguments.is_empty();
         let queue_dir = place(host, settings.queue.dir.clone());
         Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
     }))
+}
+
+/// What an msmtprc can name.
+pub fn surroundings(host: &Host) -> Surroundings {
+    let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
+    Surroundings {
+        home: host.home.clone(),
+        login: host.login.clone(),
+        host: host.name.split('.').next().unwrap_or_default().to_owned(),
+        canonical: host.name.clone(),
+        mailname: host.mailname.clone(),
+        email: text("EMAIL"),
+        smtp_server: text("SMTPSERVER"),
+    }
 }
 
 /// The environment's word, else the configuration's, else the user's state directory.

@@ -97,8 +97,28 @@ fn outcomes(attempted: &[Attempted]) -> u8 {
     deferred.or_else(failed).unwrap_or(NOUSER)
 }
 
+/// The name that sysexits(3) has for a status, as msmtp's log writes it.
+pub fn name(status: u8) -> &'static str {
+    match status {
+        0 => "EX_OK",
+        USAGE => "EX_USAGE",
+        DATAERR => "EX_DATAERR",
+        NOUSER => "EX_NOUSER",
+        NOHOST => "EX_NOHOST",
+        UNAVAILABLE => "EX_UNAVAILABLE",
+        OSERR => "EX_OSERR",
+        CANTCREAT => "EX_CANTCREAT",
+        IOERR => "EX_IOERR",
+        TEMPFAIL => "EX_TEMPFAIL",
+        PROTOCOL => "EX_PROTOCOL",
+        NOPERM => "EX_NOPERM",
+        CONFIG => "EX_CONFIG",
+        _ => "EX_SOFTWARE",
+    }
+}
+
 /// The status for one recipient's fault.
-fn one(fault: &Fault, blame: Blame) -> u8 {
+pub fn one(fault: &Fault, blame: Blame) -> u8 {
     match (blame, &fault.cause, fault.stage) {
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,

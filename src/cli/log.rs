@@ -20,12 +20,16 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
+pub(super) const SYSLOG: &str = "/dev/log";
 
 /// Sends the events of this process to where the settings say; without a word there, to the journal or syslog.
 /// `tag` is the name that lines carry (`-L`). Only the first call of a process has an effect.
 pub fn install(targets: &[LogTo], tag: &str) {
-    let targets = if targets.is_empty() { default_targets() } else { targets.to_vec() };
+    // msmtp's lines come from elsewhere, and say nothing of what happens outside of sessions.
+    let mut targets: Vec<LogTo> = targets.iter().filter(|to| !matches!(to, LogTo::Sessions(_))).cloned().collect();
+    if targets.is_empty() {
+        targets = default_targets();
+    }
     let tag = tag.chars().filter(|c| c.is_ascii_graphic() && *c != ':').take(32).collect();
     let log = Log { targets, tag, zone: OnceLock::new() };
     // A second installation is refused by tracing; the first one goes on writing.
@@ -64,6 +68,7 @@ impl<S: Subscriber> Layer<S> for Log {
                 LogTo::Journal => self.to_journal(*event.metadata().level(), &line, &fields),
                 LogTo::Syslog => self.to_syslog(*event.metadata().level(), &line),
                 LogTo::File(path) => self.to_file(path, &line),
+                LogTo::Sessions(_) => Ok(()),
                 LogTo::Stderr => writeln!(std::io::stderr(), "{}: {line}", self.tag),
             };
         }

@@ -9,9 +9,10 @@ use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::Host;
 use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
+use super::options::{self, Typed, Usage};
 use super::say::{self, Next};
 use super::signals::{self, Watch};
-use super::{log, mailq, options, run};
+use super::{log, mailq, msmtp, run, session_log};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
@@ -34,7 +35,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if program == run::RUNNER {
         return run::background(face, &Vec::from_iter(words));
     }
-    match options::parse(words).and_then(|typed| mean(program, typed)) {
+    match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
         Err(usage) => {
             drain();
             face.say(&format!("{usage}; nothing was sent. Try {program} --help"));
@@ -47,7 +48,18 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
         Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
+        Ok(Command::Pretend(delivery)) => msmtp::pretend(face, &delivery),
+        Ok(Command::ServerInfo(delivery)) => msmtp::server_info(face, &delivery),
         Ok(Command::Deliver(delivery)) => deliver(face, &delivery),
+    }
+}
+
+/// What was typed, unless it takes more trust than arguments have.
+fn guarded(typed: Typed) -> Result<Typed, Usage> {
+    let guarded = typed.options.iter().find(|(row, _)| options::GUARDED.contains(&row.spelling));
+    match guarded.filter(|_| !configuration::trusts_arguments()) {
+        Some((row, _)) => Err(Usage::Guarded(row.spelling)),
+        None => Ok(typed),
     }
 }
 
@@ -110,7 +122,7 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
     let interrupt = Interrupt::default();
     let watch = Watch::start(interrupt.clone());
     let host = Host::look();
-    let configuration = match configuration::load(&host, delivery.config.as_deref()) {
+    let configuration = match configuration::load_with(&host, delivery.config.as_deref(), &delivery.arguments) {
         Ok(configuration) => configuration,
         Err(sentence) => {
             log::install(&[], delivery.tag.as_deref().unwrap_or(face.program));
@@ -154,6 +166,7 @@ fn wishes(delivery: &Delivery) -> Result<Wishes, Why> {
         full_name: delivery.full_name.clone(),
         recipients,
         recipients_from_header: delivery.recipients_from_header,
+        sender_from_header: delivery.sender_from_header,
         notify: delivery.notify,
         ret: delivery.ret,
         envid: delivery.envid.clone(),
@@ -194,6 +207,7 @@ fn hand_over(
     let (settings, secrets) = (&configuration.settings, configuration::secret_env(host));
     let mut desk = Desk::new(settings, &secrets, &host.name);
     desk.interrupt = interrupt;
+    desk.ledger = session_log::ledger(settings);
     desk.transcript = delivery.verbose.then(|| Arc::new(Dialogue) as _);
     let dir = configuration.queue_dir.as_deref().filter(|_| settings.queue.enabled);
     let wake = |queue: &Queue| run::wake(queue, configuration);
@@ -227,7 +241,7 @@ fn hand_over(
 
 /// Says what has to be said and makes the status of it.
 fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
-    let watched = delivery.verbose || std::io::stderr().is_terminal();
+    let watched = || delivery.verbose || std::io::stderr().is_terminal();
     let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
     match end {
         End::Relayed(attempted) => {
@@ -239,7 +253,7 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             if attempted.is_empty() && delivery.verbose {
                 face.say(&format!("queued as {id}"));
             }
-            for one in attempted.iter().filter(|one| watched || is_ours(&one.outcome)) {
+            for one in attempted.iter().filter(|one| watched() || is_ours(&one.outcome)) {
                 speak(one, if one.outcome.is_final() { Next::Reported } else { Next::Queued(*id) });
             }
         }

@@ -22,6 +22,10 @@ pub struct Completion<'a> {
     pub rename: &'a dyn Fn(&Field, &Address) -> Option<Vec<Mailbox>>,
     /// Whether the author replaces whom the message names: that one then becomes the Reply-To, where there is none.
     pub force_author: bool,
+    /// What stands in one `To:` in place of every To and Cc; `None`: they stay.
+    pub to: Option<&'a str>,
+    /// Fields that are not added where they are missing.
+    pub without: &'a [&'a str],
     /// What is to be done.
     pub how: How,
 }
@@ -75,6 +79,10 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
     if with.force_author {
         replace_author(fields, with);
     }
+    if let Some(to) = with.to {
+        fields.retain(|field| !named(field, &["To", "Cc"]));
+        fields.append(Field::of("To", to));
+    }
     let resent = newest_resent_block(fields);
     let own: [(&str, String); 3] =
         [("From", author(with)), ("Date", with.date.to_owned()), ("Message-ID", format!("<{}>", with.message_id))];
@@ -88,7 +96,7 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
         return;
     }
     for (name, value) in own {
-        if fields.first(name).is_none() {
+        if fields.first(name).is_none() && !with.without.contains(&name) {
             fields.append(Field::of(name, &value));
         }
     }
@@ -110,7 +118,9 @@ fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
     fields.set(Field::of("From", &author(with)));
     if fields.first("Reply-To").is_none() {
         let raw = [b"Reply-To:", named.as_slice(), b"\r\n"].concat();
-        Field::new(raw).into_iter().for_each(|field| fields.append(field));
+        if let Some(field) = Field::new(raw) {
+            fields.append(field);
+        }
     }
 }
 
@@ -179,6 +189,8 @@ mod tests {
                     local.then(|| vec![address.to_mailbox("box.example").unwrap()])
                 },
                 force_author: false,
+                to: None,
+                without: &[],
                 how,
             },
         );

@@ -228,13 +228,12 @@ fn words_in_ascii(text: &[u8]) -> String {
         return plain(&words);
     };
     let middle = words[first..=last].join(&b' ');
-    let encoded = match std::str::from_utf8(&middle) {
-        Ok(middle) => encoded_words(middle),
+    let encoded = if let Ok(middle) = std::str::from_utf8(&middle) {
+        encoded_words(middle)
+    } else {
         // Of which character set it is nobody has told; this name says just that (RFC 1428), and no octet is lost.
-        Err(_) => {
-            let words = middle.chunks(30).map(|chunk| format!("=?unknown-8bit?B?{}?=", STANDARD.encode(chunk)));
-            words.collect::<Vec<_>>().join("\r\n ")
-        }
+        let words = middle.chunks(30).map(|chunk| format!("=?unknown-8bit?B?{}?=", STANDARD.encode(chunk)));
+        words.collect::<Vec<_>>().join("\r\n ")
     };
     let (before, behind) = (plain(&words[..first]), plain(&words[last + 1..]));
     [before, encoded, behind].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")

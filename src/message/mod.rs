@@ -149,7 +149,8 @@ impl Message {
 
     /// Reopens octets that [`Message::reader`] once gave, of which the header is the first `header_len`.
     pub fn stored(content: Arc<dyn Content>, header_len: u64, facts: Facts) -> io::Result<Self> {
-        let mut header = Vec::new();
+        // With room for it: `read_to_end` feels its way in steps of 32 octets otherwise.
+        let mut header = Vec::with_capacity(usize::try_from(header_len).unwrap_or_default());
         content.reader()?.take(header_len).read_to_end(&mut header)?;
         Ok(Self { fields: Fields::parse(&header), body: Arc::new(Behind { content, start: header_len + 2 }), facts })
     }

@@ -71,7 +71,7 @@ impl Queue {
             Err(Unlocked::Busy) => return Err(Unclaimed::Busy),
             Ok(stored) => stored,
         };
-        let mut claim = Claim { queue: self, stored, begun: None, gone: false };
+        let mut claim = Claim::new(self, stored);
         let history = &claim.letter().history;
         if history.hold().is_none() && history.is_poisoned() {
             let why = "its last attempts all died before their end".to_owned();
@@ -112,6 +112,13 @@ pub(super) enum Unlocked {
 impl From<Flaw> for Unlocked {
     fn from(flaw: Flaw) -> Self {
         Self::Flaw(flaw)
+    }
+}
+
+impl<'q> Claim<'q> {
+    /// What is locked is claimed.
+    pub(super) fn new(queue: &'q Queue, stored: Stored) -> Self {
+        Self { queue, stored, begun: None, gone: false }
     }
 }
 
@@ -198,10 +205,14 @@ impl Claim<'_> {
         if whom.is_empty() {
             return Ok(None);
         }
-        let id = match (report, self.reported(&whom)) {
-            (None, _) => None,
-            (Some(_), Some(id)) => Some(id),
-            (Some(report), None) => Some(self.accept_report(report, &whom, now)?),
+        // Stays locked until it is written down that it is there: were it sent and gone by then, a crash would make another.
+        let mut made = None;
+        let id = match report {
+            None => None,
+            Some(report) => match self.reported(&whom)? {
+                Some(id) => Some(id),
+                None => Some(made.insert(self.accept_report(report, &whom, now)?).letter.entry.id),
+            },
         };
         let told = Event::Told { at: now, whom };
         self.append(std::slice::from_ref(&told))?;
@@ -212,26 +223,33 @@ impl Claim<'_> {
         Ok(id)
     }
 
-    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Id, Error> {
+    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Stored, Error> {
         let mut id = Id::at(now);
         loop {
             self.record(&[Event::Reporting { at: now, id, whom: whom.to_vec() }])?;
-            if let Some(accepted) = self.queue.accept_as(id, report, now)? {
-                return Ok(accepted.id());
+            if let Some(stored) = self.queue.accept_as(id, report, now)? {
+                return Ok(stored);
             }
             id = id.next();
         }
     }
 
-    /// The report on these recipients that was accepted before a crash.
-    fn reported(&self, whom: &[usize]) -> Option<Id> {
-        let (id, these) = self.letter().history.reporting()?;
+    /// The report on these recipients that was accepted before a crash. One that cannot be read may be it.
+    fn reported(&self, whom: &[usize]) -> Result<Option<Id>, Error> {
+        let Some((id, these)) = self.letter().history.reporting() else { return Ok(None) };
         let sender = self.letter().entry.envelope.reverse_path().0.as_ref();
-        let found = [LETTERS, FAILED].into_iter().find_map(|dir| Stored::peek(&self.queue.path(dir, id), id).ok())?;
-        let envelope = &found.letter.entry.envelope;
-        let ours =
-            envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
-        (these == whom && ours).then_some(id)
+        for dir in [LETTERS, FAILED] {
+            let path = self.queue.path(dir, id);
+            let envelope = match Stored::peek(&path, id) {
+                Ok(found) => found.letter.entry.envelope,
+                Err(Flaw::Gone | Flaw::Damaged(_)) => continue,
+                Err(Flaw::Io(source)) => return Err(Error::at("read", &path)(source)),
+            };
+            let ours =
+                envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
+            return Ok((these == whom && ours).then_some(id));
+        }
+        Ok(None)
     }
 
     /// Notes that the sender is being told of the delay; to be called before the notice is accepted, so that it comes

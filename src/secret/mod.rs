@@ -158,6 +158,7 @@ pub fn obtain(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) ->
         PasswordSource::Literal(text) => usable("the configuration", text.as_bytes()),
         PasswordSource::File(path) => file::first_line(path, env.uid),
         PasswordSource::Command(words) => command::first_line(words, env.limit),
+        PasswordSource::Eval(line) => evaluated(&command::first_line(std::slice::from_ref(line), env.limit)?),
         PasswordSource::Credential(name) => file::credential(name, env.credentials_directory.as_deref()),
         PasswordSource::Netrc(path) => netrc::password(path.as_deref(), whose, env),
         PasswordSource::OAuth(oauth) => oauth::access_token(oauth, whose, env),
@@ -184,7 +185,11 @@ impl Answers {
     /// As [`obtain`]. One command runs at a time: whoever else wants its answer waits for it, and two prompts
     /// never fight for one terminal.
     pub fn obtain(&self, source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> Result<Secret, NoSecret> {
-        let PasswordSource::Command(words) = source else { return obtain(source, whose, env) };
+        let words = match source {
+            PasswordSource::Command(words) => words,
+            PasswordSource::Eval(line) => &vec!["eval".to_owned(), line.clone()],
+            _ => return obtain(source, whose, env),
+        };
         // A thread that panicked while it asked has left the answers of the others whole.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(secret) = known.get(words) {
@@ -200,6 +205,20 @@ impl fmt::Debug for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Answers")
     }
+}
+
+/// The argument of the line `password ARGUMENT` that a command has printed, by the rules of an msmtprc: blanks around
+/// it do not count, nor do quotes around the whole of it.
+fn evaluated(line: &Secret) -> Result<Secret, NoSecret> {
+    let line = line.dangerous_expose().trim_ascii();
+    let (keyword, argument) = line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()));
+    if keyword != b"password" {
+        let why = "printed a line that does not begin with `password`, and nothing else can be evaluated here";
+        return Err(NoSecret::Unusable("the command of eval".to_owned(), why));
+    }
+    let argument = argument.trim_ascii();
+    let quoted = argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    usable("the command of eval", quoted.unwrap_or(argument))
 }
 
 /// A copy of exactly these octets, where they can be a password.
@@ -316,6 +335,25 @@ mod tests {
             }
         });
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "asked\n");
+    }
+
+    #[test]
+    fn an_evaluated_line_gives_what_stands_behind_its_keyword() {
+        for (line, expected) in [
+            ("password s3cret", Some("s3cret")),
+            ("  password\t\" s3 \"cret \" ", Some(" s3 \"cret ")),
+            ("password \"", Some("\"")),
+            ("password", None),
+            ("password \"\"", None),
+            ("passwords s3cret", None),
+            ("host s3cret", None),
+        ] {
+            let found = obtain(&PasswordSource::Eval(format!("echo '{line}'")), &ALICE, &env());
+            if let Err(error) = &found {
+                assert!(!error.to_string().contains("s3cret"), "{error}");
+            }
+            assert_eq!(found.ok().as_ref().map(Secret::dangerous_expose), expected.map(str::as_bytes), "{line}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ class Bench:
         self.ca, self.certificate, self.key = self.path("ca.pem"), self.path("cert.pem"), self.path("key.pem")
         self._certificates()
         self._sinks = {}
+        self.jails = []
         self.log = open(self.path("stderr.log"), "ab")
 
     def path(self, *parts):
@@ -184,9 +185,15 @@ class Jail:
             raise Failed("no name spaces or no overlay here (needs root)")
         with open(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children", encoding="ascii") as file:
             self.init = file.read().split()[0]
+        bench.jails.append(self)
+
+    def end(self):
+        """Nothing in it outlives the first of its processes."""
+        os.kill(int(self.init), 9)
+        self.holder.wait()
 
     def prefix(self):
-        return ["nsenter", "--target", self.init, "--mount", "--pid", "--root", "--wd=/"]
+        return ["nsenter", "--target", self.init, "--mount", "--pid", "--root", "--wdns=/"]
 
     def do(self, *words, check=True, **more):
         """Runs a command inside, for its effect."""

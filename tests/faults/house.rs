@@ -19,7 +19,7 @@ use crate::letter::Letter;
 use crate::sink::Sink;
 
 /// How long a call may take. Only a hang takes so long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program under test. `SENDMAIL_UNDER_TEST` names another build of it.
 pub fn sendmail() -> String {
@@ -82,14 +82,15 @@ impl House {
         house
     }
 
-    /// Writes the configuration.
+    /// Writes the configuration: the sink for everybody, and by another account for those at other.example.
     pub fn configure(&self, sink: &Sink, settings: &str) {
         let path = self.path(".config/pillarbox/config.toml");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let (relay, log) = (sink.address(), self.path("log"));
+        let log = self.path("log");
+        let account = format!("host = \"{}\"\ntls = \"none\"\ntimeout = \"50s\"\n", sink.address());
         let text = format!(
-            "default = \"sink\"\ndomain = \"example.org\"\nlog = \"{}\"\n\
-             [account.sink]\nhost = \"{relay}\"\ntls = \"none\"\ntimeout = \"50s\"\n[queue]\n{settings}",
+            "default = \"sink\"\ndomain = \"example.org\"\nlog = \"{}\"\n[account.sink]\n{account}\
+             [account.other]\n{account}recipients = [\"*@other.example\"]\n[queue]\n{settings}",
             log.display()
         );
         fs::write(&path, text).unwrap();

@@ -1,5 +1,7 @@
 //! Letters that show whether anything of them is missing: numbered lines and, at the end, how many there are.
 
+use std::fmt::Write;
+
 use crate::sink::Taken;
 
 /// Who sends them, unless a test says otherwise.
@@ -14,14 +16,17 @@ pub struct Letter {
     pub sender: String,
     /// The recipients.
     pub to: Vec<String>,
-    lines: usize,
+    /// Its lines.
+    pub lines: usize,
+    /// Octets that the last of them is longer by.
+    pub padding: usize,
 }
 
 impl Letter {
     /// A letter with so many lines to these people at example.com.
     pub fn new(token: impl Into<String>, to: &[&str], lines: usize) -> Self {
         let to = to.iter().map(|local| format!("{local}@example.com")).collect();
-        Self { token: token.into(), sender: SENDER.to_owned(), to, lines }
+        Self { token: token.into(), sender: SENDER.to_owned(), to, padding: 0, lines }
     }
 
     /// The words that hand it in.
@@ -39,9 +44,9 @@ impl Letter {
              Date: Tue, 24 Nov 2026 12:00:00 +0000\nMessage-ID: <{token}@example.org>\n\n"
         );
         for line in 0..self.lines {
-            text.push_str(&format!("{line:06} of the letter {token}, which nobody may cut short\n"));
+            let _ = writeln!(text, "{line:06} of the letter {token}, which nobody may cut short");
         }
-        text.push_str(&format!("{} lines, and no more\n", self.lines));
+        let _ = writeln!(text, "{} lines, and no more{}", self.lines, "!".repeat(self.padding));
         text
     }
 

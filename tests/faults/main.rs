@@ -7,10 +7,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod crowd;
+mod disk_full;
 mod house;
 mod letter;
+mod mount;
+mod power;
+mod reports;
 mod signals;
 mod sink;
 mod strace;
 mod strangers;
 mod sweep;
+mod ten_thousand;

@@ -87,6 +87,9 @@ fn an_answer_to_the_final_dot_that_comes_after_the_deadline_still_counts() {
     let mut child = command.args(letter.words("-odi")).stdin(house.input(&letter)).spawn().unwrap();
     sink.wait_for_dots(1);
     until("the letter is in the queue", || !house.names("letters").is_empty());
+    // Others leave it alone meanwhile.
+    assert_eq!(house.call(&["-qf"]).code(), Some(0));
+    assert_eq!(sink.taken().len(), 1);
     sink.set(Mood::Willing);
     let (status, hung) = wait(&mut child);
     assert!(!hung && status.code() == Some(0), "{status}");
@@ -141,6 +144,33 @@ fn a_run_that_is_told_to_end_does_and_loses_nothing() {
         for letter in &letters {
             assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1, "{name} {words:?}");
         }
+    }
+}
+
+#[test]
+fn being_told_to_end_again_and_again_makes_no_letter_a_poisoned_one() {
+    let sink = Sink::open();
+    let house = House::new(&sink);
+    let letters: Vec<Letter> = (0..5).map(|n| Letter::new(format!("patient-{n}-"), &["bob"], 9)).collect();
+    for letter in &letters {
+        assert_eq!(house.send("-odq", letter).code(), Some(0));
+    }
+    sink.set(Mood::SilentAfterMail("alice"));
+    for run in 1..=4 {
+        let mut child = house.command(&sendmail()).arg("-qf").spawn().unwrap();
+        sink.wait_for_mails(run);
+        send_signal(&child, Signal::SIGTERM);
+        let (status, hung) = wait(&mut child);
+        assert!(!hung && status.code() == Some(0), "{status}");
+    }
+    for listed in house.waiting() {
+        assert_ne!(listed.state, State::Hold);
+        assert!(!listed.letter.history.is_open(), "an orderly end leaves no attempt open");
+    }
+    sink.set(Mood::Willing);
+    house.run_dry();
+    for letter in &letters {
+        assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1);
     }
 }
 

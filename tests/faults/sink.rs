@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 /// How long anybody waits for anything here before the test has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What the relay is like at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +248,7 @@ impl Shared {
     fn take(&self, from: &str, to: &[String], content: &[u8]) -> bool {
         let mut state = self.state();
         state.dots += 1;
-        let dropped = matches!(state.mood, Mood::DropsEvery(n) if state.dots % n == 0);
+        let dropped = matches!(state.mood, Mood::DropsEvery(n) if state.dots.is_multiple_of(n));
         state.unanswered += usize::from(dropped);
         for to in to {
             state.taken.push(Taken { from: from.to_owned(), to: to.clone(), content: content.to_owned() });

@@ -13,60 +13,19 @@ use std::process::Command;
 use crate::house::{Ended, House, sendmail};
 
 /// The calls that something can happen at: those that change or read files, and those that speak to the relay.
-pub const CALLS: [&str; 28] = [
-    "write",
-    "writev",
-    "fsync",
-    "fdatasync",
-    "rename",
-    "renameat2",
-    "openat",
-    "unlink",
-    "unlinkat",
-    "link",
-    "linkat",
-    "close",
-    "flock",
-    "mkdir",
-    "mknodat",
-    "read",
-    "pread64",
-    "getdents64",
-    "chmod",
-    "fchmod",
-    "statx",
-    "fallocate",
-    "fcntl",
-    "socket",
-    "connect",
-    "sendto",
-    "recvfrom",
-    "poll",
+#[rustfmt::skip]
+pub const CALLS: [&str; 29] = [
+    "write", "writev", "fsync", "fdatasync", "rename", "renameat2", "openat", "unlink", "unlinkat", "link",
+    "linkat", "close", "flock", "mkdir", "mknodat", "read", "pread64", "getdents64", "chmod", "fchmod", "statx",
+    "fallocate", "fcntl", "socket", "connect", "sendto", "recvfrom", "poll", "clone3",
 ];
 
 /// What fails with an error: the calls that can, on a disk or a system that is full, broken or read-only.
-pub const FALLIBLE: [&str; 21] = [
-    "write",
-    "writev",
-    "fsync",
-    "fdatasync",
-    "rename",
-    "renameat2",
-    "openat",
-    "unlink",
-    "unlinkat",
-    "link",
-    "linkat",
-    "close",
-    "flock",
-    "mkdir",
-    "mknodat",
-    "read",
-    "pread64",
-    "getdents64",
-    "fchmod",
-    "fallocate",
-    "recvfrom",
+#[rustfmt::skip]
+pub const FALLIBLE: [&str; 22] = [
+    "write", "writev", "fsync", "fdatasync", "rename", "renameat2", "openat", "unlink", "unlinkat", "link",
+    "linkat", "close", "flock", "mkdir", "mknodat", "read", "pread64", "getdents64", "fchmod", "fallocate",
+    "recvfrom", "clone3",
 ];
 
 /// The errors that a disk, a file system or the system gives.

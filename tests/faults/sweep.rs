@@ -110,6 +110,7 @@ impl Scene {
 
 /// What became of the letters after one fault.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own, and a column of the figures")]
 struct Aftermath {
     /// Somebody who was to get it, or a report on it, never will.
     lost: bool,
@@ -121,6 +122,8 @@ struct Aftermath {
     doubled_outside: bool,
     /// The status was not 0, and somebody got it afterwards.
     late: bool,
+    /// The status was not 0, but the relay had it for somebody already: sending again doubles it for them.
+    partly: bool,
     /// Killed when it was ours already, though the caller does not know.
     killed_after_commit: bool,
     /// Ended as no program of this trade may.
@@ -133,13 +136,21 @@ struct Aftermath {
     story: String,
 }
 
+impl Aftermath {
+    /// A report is a letter like any other, and is doubled like one.
+    fn reports(&mut self, first: usize, all: usize) {
+        self.doubled_in_window |= (first, all) == (1, 2);
+        self.doubled_outside |= all > 1 && (first, all) != (1, 2);
+    }
+}
+
 fn suffer(scene: Scene, fault: Fault) -> Aftermath {
     let sink = Sink::open();
     let house = scene.set_up(&sink);
     let (words, stdin) = scene.call(&house);
     let ended = strace::run(&house, &words, stdin, fault, &strace::paths(house.queue_dir()));
     let mut after = Aftermath {
-        improper: !ended.is_proper() && !(ended.was_killed() && fault.what == What::Kill),
+        improper: !(ended.is_proper() || ended.was_killed() && fault.what == What::Kill),
         missed: !is_hit(&house, &ended),
         ..Aftermath::default()
     };
@@ -158,11 +169,13 @@ fn suffer(scene: Scene, fault: Fault) -> Aftermath {
         let (first, all) = (letter.copies(&before, to), letter.copies(&taken, to));
         if to.starts_with("never") {
             after.lost |= owed && letter.reports(&taken) == 0;
-            after.doubled_outside |= letter.reports(&taken) > 1 || all > 0;
+            after.doubled_outside |= all > 0;
+            after.reports(letter.reports(&before), letter.reports(&taken));
             continue;
         }
         after.lost |= owed && all == 0;
         after.late |= !owed && all > first;
+        after.partly |= !owed && !ended.was_killed() && first > 0;
         if all > 1 {
             let in_window = first == 1 && all == 2 && !relayed.contains(to);
             after.doubled_in_window |= in_window;
@@ -249,6 +262,7 @@ struct Figures {
     doubled_by_error: usize,
     doubled_outside: usize,
     late: usize,
+    partly: usize,
     killed_after_commit: usize,
     improper: usize,
     litter: usize,
@@ -259,7 +273,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, fault: Fault, after: Aftermath) {
+    fn add(&mut self, fault: Fault, after: &Aftermath) {
         self.points += 1;
         self.missed += usize::from(after.missed);
         self.lost += usize::from(after.lost);
@@ -269,6 +283,7 @@ impl Figures {
         self.doubled_by_error += usize::from(after.doubled_in_window && !by_kill);
         self.doubled_outside += usize::from(after.doubled_outside);
         self.late += usize::from(after.late);
+        self.partly += usize::from(after.partly);
         self.killed_after_commit += usize::from(after.killed_after_commit);
         self.improper += usize::from(after.improper);
         self.litter += usize::from(after.litter);
@@ -294,7 +309,7 @@ impl std::fmt::Display for Figures {
         write!(
             f,
             "points {} ({} not reached), lost {}, truncated {}, doubled in the window {} by kills and {} by errors, \
-             outside {}, late {}, killed after the commit {}, improper ends {}, litter {}",
+             outside {}, late {}, refused when the relay had it for some {}, killed after the commit {}, improper ends {}, litter {}",
             self.points,
             self.missed,
             self.lost,
@@ -303,6 +318,7 @@ impl std::fmt::Display for Figures {
             self.doubled_by_error,
             self.doubled_outside,
             self.late,
+            self.partly,
             self.killed_after_commit,
             self.improper,
             self.litter
@@ -318,7 +334,7 @@ fn sweep(scene: Scene, faults: &[Fault]) -> Figures {
             scope.spawn(|| {
                 while let Some(&fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let after = suffer(scene, fault);
-                    figures.lock().unwrap_or_else(PoisonError::into_inner).add(fault, after);
+                    figures.lock().unwrap_or_else(PoisonError::into_inner).add(fault, &after);
                 }
             });
         }

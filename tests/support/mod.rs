@@ -18,3 +18,4 @@ pub mod postfix;
 pub mod relay;
 pub mod sendmail;
 pub mod tokens;
+pub mod unpacked;

@@ -74,7 +74,8 @@ impl Session<'_> {
             "NOOP" => self.wire.say("250 2.0.0 ok\r\n"),
             "QUIT" => {
                 self.wire.say("221 2.0.0 bye\r\n");
-                // Once more, for the client that waits for this.
+                self.wire.hang_up()?;
+                // Once more: the client that waits for our answer goes later than the one that does not.
                 self.wire.fill()?;
             }
             _ => self.wire.say("500 5.5.2 what?\r\n"),

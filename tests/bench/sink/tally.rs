@@ -80,7 +80,9 @@ impl Tally {
         let mut counts = self.lock();
         counts.awaited = letters;
         counts = self.wait(counts, patience, |counts| counts.letters < letters);
-        counts = self.wait(counts, GOODBYE, |counts| counts.open > 0);
+        if letters > 0 {
+            counts = self.wait(counts, GOODBYE, |counts| counts.open > 0);
+        }
         let fresh = Counts { open: counts.open, most_open: counts.open, ..Counts::default() };
         let counts = std::mem::replace(&mut *counts, fresh);
         format!(

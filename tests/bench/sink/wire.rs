@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustls::ServerConnection;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,17 @@ impl<'a> Wire<'a> {
             tls.reader().read_exact(&mut self.input[at..])?;
         }
         Ok(())
+    }
+
+    /// Says what was still to be said, and no more.
+    pub fn hang_up(&mut self) -> io::Result<()> {
+        self.flush()?;
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+            self.flush()?;
+        }
+        // shutdown(2) asks not what kind of socket it is.
+        TcpStream::from(OwnedFd::from(self.socket.try_clone()?)).shutdown(Shutdown::Write)
     }
 
     fn readable(&self) -> bool {
