@@ -222,11 +222,12 @@ fn an_endpoint_that_gives_no_token_costs_no_letter() {
         let relay = relay("XOAUTH2", "token-1");
         let tokens = Tokens::start(vec![does, grant("token-1", 3600, "")]);
         let home = home(&relay, &tokens);
+        let patient = std::fs::read_to_string(home.home().join("config.toml")).unwrap();
         if is_silent {
-            let text = std::fs::read_to_string(home.home().join("config.toml")).unwrap();
-            home.put("config.toml", &text.replace("deadline = \"30s\"", "deadline = \"1s\""));
+            home.put("config.toml", &patient.replace("deadline = \"30s\"", "deadline = \"1s\""));
         }
         waits(&home, words);
+        home.put("config.toml", &patient);
         assert_eq!((relay.connections(), tokens.forms().len()), (0, 1), "{words:?}");
         // Once it has recovered, both letters arrive.
         arrives(&home);

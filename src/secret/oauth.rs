@@ -94,8 +94,10 @@ pub(super) fn access_token(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv)
         access: Some(granted.access.clone()),
         refresh: rotated.or(descended),
     };
-    if let Some(Err(why)) = turn.map(|turn| turn.write(&kept)) {
-        not_kept(&why);
+    match turn.map(|turn| turn.write(&kept)) {
+        Some(Err(why)) => not_kept(&why),
+        None if shelf.is_none() => not_kept("there is neither a home nor a state directory"),
+        Some(Ok(())) | None => {}
     }
     Ok(granted.access)
 }

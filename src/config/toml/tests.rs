@@ -454,7 +454,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
+    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..60_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
         let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
         let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
         if let Err(problems) = read_text(&text) {

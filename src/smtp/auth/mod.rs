@@ -17,7 +17,8 @@
 //!    MD5. Many servers offer it and have no clear password to check it by. (draft-ietf-sasl-crammd5-to-historic
 //!    recommends PLAIN inside TLS or SCRAM.)
 //!
-//! XOAUTH2, OAUTHBEARER and EXTERNAL need a token or a certificate and run only when the settings ask for them.
+//! XOAUTH2, OAUTHBEARER and EXTERNAL need a token or a certificate and run only when the settings ask for them, as an
+//! account whose password is an OAuth token does: that never goes by a mechanism for passwords.
 //! RFC 4954 (the AUTH command), RFC 4422 (SASL), RFC 4616 (PLAIN); LOGIN was never more than an expired draft.
 
 mod bearer;
