@@ -1,7 +1,7 @@
 //! From what an msmtprc says about an account to the account.
 
 use super::super::check::{self, Flaw};
-use super::super::{Account, Auth, FromField, Host, PasswordSource, SessionLog, SessionLogTo, Tls, TlsVersion};
+use super::super::{Account, Auth, FromField, Host, PasswordSource, Proxy, SessionLog, SessionLogTo, Tls, TlsVersion};
 use super::Surroundings;
 use super::eval::{self, Eval};
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub(super) struct Building {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub socket: Option<PathBuf>,
+    pub proxy_host: Option<String>,
+    pub proxy_port: Option<u16>,
     pub tls: bool,
     pub starttls: bool,
     pub trusts: Trusts,
@@ -61,6 +63,8 @@ impl Building {
             host: None,
             port: None,
             socket: None,
+            proxy_host: None,
+            proxy_port: None,
             tls: false,
             starttls: true,
             trusts: Trusts::System,
@@ -85,6 +89,11 @@ impl Building {
             return Ok(None);
         }
         let mut wrong = Vec::new();
+        self.account.proxy =
+            self.proxy_host.take().map(|host| Proxy { host, port: self.proxy_port.unwrap_or(1080), login: None });
+        if self.account.lmtp && self.port.is_none() && self.socket.is_none() {
+            wrong.push(("port", "LMTP has no port of its own; give it".to_owned()));
+        }
         self.account.tls = match (self.tls, self.starttls) {
             (false, _) => Tls::Off,
             (true, true) => Tls::StartTls,
