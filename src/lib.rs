@@ -28,6 +28,7 @@ pub mod relay;
 pub mod runner;
 pub mod sandbox;
 pub mod secret;
+pub mod serve;
 pub mod settle;
 pub mod smtp;
 pub mod submit;

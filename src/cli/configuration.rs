@@ -22,6 +22,67 @@ pub struct Configuration {
     pub queue_dir: Option<PathBuf>,
     /// The file that was named by `-C`: a background runner is started with it again.
     pub argument: Option<PathBuf>,
+    /// The machine's service, where that is the one way out.
+    pub service: Option<PathBuf>,
+}
+
+/// The service's configuration where nobody names another.
+pub const SERVICE: &str = "/etc/pillarbox/config.toml";
+
+/// Where the service keeps its letters unless its configuration says otherwise.
+const SPOOL: &str = "/var/spool/pillarbox";
+
+/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies below
+/// `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as all, and a
+/// caller who may not read it need not.
+pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    if argument.is_some() || host::variable("PILLARBOX_CONFIG").is_some() {
+        return Ok(None);
+    }
+    let Some(socket) = super::service::socket() else { return Ok(None) };
+    let own = load::load(&Sources { own_only: true, ..sources(host, None) }).map_err(|broken| broken.to_string())?;
+    Ok(own.is_none().then_some(socket))
+}
+
+/// As [`load`], for whoever works on a queue: where the machine's service has it, that is root's to do.
+pub fn of_queue(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
+    match service(host, argument)? {
+        None => load(host, argument),
+        Some(_) if host.uid == 0 => of_service(host, Path::new(SERVICE)),
+        Some(socket) => Err(format!(
+            "the queue is that of the service at {}: mailq lists your letters, and the rest is root's to do",
+            socket.display()
+        )),
+    }
+}
+
+/// The configuration of the service itself: this file and no other. Whoever starts a service is no stranger.
+pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
+    let sources = Sources { environment: Some(file.to_owned()), ..sources(host, None) };
+    let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
+    let settings = settings.ok_or_else(|| format!("{} names no relay", file.display()))?;
+    let named = host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or_else(|| settings.queue.dir.clone());
+    let queue_dir = Some(named.unwrap_or_else(|| PathBuf::from(SPOOL)));
+    Ok(Configuration { settings, queue_dir, argument: None, service: None })
+}
+
+fn sources(host: &Host, argument: Option<&Path>) -> Sources {
+    Sources {
+        argument: argument.map(Path::to_owned),
+        environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
+        config_home: host.config_home.clone(),
+        home: host.home.clone(),
+        uid: host.uid,
+        own_only: false,
+    }
+}
+
+/// As [`load`], or the way through the machine's service.
+pub fn or_service(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
+    match service(host, argument)? {
+        Some(socket) => Ok(super::service::configuration(&socket)),
+        None => load(host, argument),
+    }
 }
 
 /// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
@@ -45,17 +106,10 @@ pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>
 
 /// As [`load`]; `None` where there is no configuration.
 pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
-    let sources = Sources {
-        argument: argument.map(Path::to_owned),
-        environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
-        config_home: host.config_home.clone(),
-        home: host.home.clone(),
-        uid: host.uid,
-    };
-    let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
+    let settings = load::load(&sources(host, argument)).map_err(|broken| broken.to_string())?;
     Ok(settings.map(|settings| {
         let queue_dir = place(host, settings.queue.dir.clone());
-        Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
+        Configuration { settings, queue_dir, argument: argument.map(Path::to_owned), service: None }
     }))
 }
 

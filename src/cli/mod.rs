@@ -14,6 +14,8 @@ pub mod run;
 pub mod sandbox;
 pub mod say;
 pub mod sendmail;
+pub mod serve;
+pub mod service;
 pub mod signals;
 
 use std::ffi::OsString;

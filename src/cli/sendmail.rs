@@ -11,11 +11,11 @@ use super::host::Host;
 use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
 use super::say::{self, Next};
 use super::signals::{self, Watch};
-use super::{log, mailq, options, run};
+use super::{log, mailq, options, run, service};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
-use crate::outcome::{Blame, Outcome, printable};
+use crate::outcome::{Blame, Outcome, Stage, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -93,7 +93,12 @@ impl Face<'_> {
 /// have no configuration yet, so that is no error.
 fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
     let host = Host::look();
-    let checked = configuration::find(&host, config).and_then(|found| {
+    let found = configuration::service(&host, config).and_then(|service| match service {
+        // Its aliases are its own to check.
+        Some(_) => Ok(None),
+        None => configuration::find(&host, config),
+    });
+    let checked = found.and_then(|found| {
         found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
     });
     match checked {
@@ -110,7 +115,7 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
     let interrupt = Interrupt::default();
     let watch = Watch::start(interrupt.clone());
     let host = Host::look();
-    let configuration = match configuration::load(&host, delivery.config.as_deref()) {
+    let configuration = match configuration::or_service(&host, delivery.config.as_deref()) {
         Ok(configuration) => configuration,
         Err(sentence) => {
             log::install(&[], delivery.tag.as_deref().unwrap_or(face.program));
@@ -170,7 +175,11 @@ fn take_letter(
     watch: &Watch,
 ) -> Result<Letter, Why> {
     // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
-    let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    let mut spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    if configuration.service.is_some() {
+        // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
+        spool = spool.or_memory();
+    }
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
     let message = message.map_err(|unreadable| {
@@ -200,15 +209,33 @@ fn hand_over(
     let rules = run::rules(configuration, host);
     let keep = dir.map(|dir| Keep { dir, rules, wake: &wake, now: &SystemTime::now });
     // Whoever watches the dialogue wants to see its end.
-    let limit = if delivery.verbose || keep.is_none() { ATTEMPT } else { settings.queue.deadline };
+    let limit = match &configuration.service {
+        _ if delivery.verbose => ATTEMPT,
+        Some(_) => service::patience(settings.queue.deadline, letter.message.size()),
+        None if keep.is_none() => ATTEMPT,
+        None => settings.queue.deadline,
+    };
+    let deadline = Instant::now() + limit;
     let when = match delivery.mode {
+        // The service queues at once whatever it takes: that is what these modes ask for.
+        _ if configuration.service.is_some() => When::Now(deadline),
         Mode::Background if !delivery.verbose => When::Background,
-        Mode::Interactive | Mode::Background => When::Now(Instant::now() + limit),
+        Mode::Interactive | Mode::Background => When::Now(deadline),
         Mode::Queue => When::Later,
     };
     let mut carrier = Carrier::new(&desk);
-    let end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
+    let mut end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
     carrier.close();
+    if let Some(socket) = &configuration.service
+        && is_unreached(&end)
+        && service::is_back(socket, deadline)
+    {
+        // It was only being started again.
+        desk.forgive();
+        let mut carrier = Carrier::new(&desk);
+        end = submit::hand_over(letter, when, &mut carrier, None);
+        carrier.close();
+    }
     match (end, &keep, delivery.errors) {
         (End::Relayed(attempted), Some(keep), _) => {
             run::take_up(configuration, keep.dir);
@@ -223,6 +250,13 @@ fn hand_over(
         }
         (end, _, _) => end,
     }
+}
+
+/// Whether nobody was there to hear of the letter.
+fn is_unreached(end: &End) -> bool {
+    let unreached =
+        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault, .. } if fault.stage == Stage::Connect);
+    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unreached))
 }
 
 /// Says what has to be said and makes the status of it.

@@ -40,6 +40,8 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// The caller.
     pub uid: u32,
+    /// Leave out what lies below `/etc`: it is the business of the machine's service.
+    pub own_only: bool,
 }
 
 /// Why there are no settings: everything that is wrong, a line each.
@@ -99,7 +101,7 @@ fn places(sources: &Sources) -> Vec<PathBuf> {
         below(home, ".mailrc"),
     ];
     let system = ["/etc/pillarbox/config.toml", "/etc/msmtprc"].map(|path| Some(PathBuf::from(path)));
-    own.into_iter().chain(system).flatten().collect()
+    own.into_iter().chain(system.into_iter().filter(|_| !sources.own_only)).flatten().collect()
 }
 
 /// A file that was named must be there, and must say where mail goes.

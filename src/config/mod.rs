@@ -10,8 +10,11 @@ pub mod load;
 mod mailrc;
 mod notation;
 mod problem;
+mod serve;
 mod spelling;
 pub mod toml;
+
+pub use serve::Serve;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub struct Settings {
     pub log: Vec<LogTo>,
     /// Who is who.
     pub names: Names,
+    /// The service's settings.
+    pub serve: Serve,
 }
 
 /// One way out: a relay and how to use it.

@@ -5,6 +5,7 @@
 //! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
 //! about the keys of a broken file are noise. A password is never quoted in an error.
 
+mod serve;
 mod value;
 
 use super::check::{self, Flaw};
@@ -13,6 +14,7 @@ use super::problem::{Place, Problem};
 use super::spelling::nearest;
 use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion};
 use crate::message::address::parse_sender;
+use serve::SERVE;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
@@ -291,7 +293,7 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
 const ROOT_TABLE: &str = "the file";
 
 /// Keys that name a table.
-const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
+const TABLES: [&str; 5] = ["account", "queue", "serve", "aliases", "masquerade"];
 
 /// Keys that the contract knows and this version does not. To pass over them would be to do something else than
 /// the file says.
@@ -303,7 +305,13 @@ pub fn keys() -> Vec<String> {
         rows.iter().map(|row| format!("{table}{}", row.key)).collect()
     }
     let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
-    let rows = [below("", ROOT), below("account.NAME.", ACCOUNT), below("password.", PASSWORD), below("queue.", QUEUE)];
+    let rows = [
+        below("", ROOT),
+        below("account.NAME.", ACCOUNT),
+        below("password.", PASSWORD),
+        below("queue.", QUEUE),
+        below("serve.", SERVE),
+    ];
     [rows.concat(), tables].concat()
 }
 
@@ -369,6 +377,14 @@ impl<'a> Reader<'a> {
                     Ok(enabled) => settings.queue.enabled = enabled,
                     Err(_) => self.problem(value.span().start, "queue: write \"off\", or a table [queue]"),
                 },
+                ("serve", DeValue::Table(table)) => {
+                    self.table("[serve]", SERVE, table, &mut settings.serve);
+                    if settings.serve.allow_users.is_some() && !settings.serve.listen.is_empty() {
+                        // Over TCP nobody proves who he is.
+                        self.problem(key.span().start, "serve: listen lets everybody in, and allow_users does not");
+                    }
+                }
+                ("serve", _) => self.problem(key.span().start, "serve: write a table [serve]"),
                 ("aliases", DeValue::Table(table)) => settings.names.aliases = self.pairs(table, |_| Ok(())),
                 ("masquerade", DeValue::Table(table)) => settings.names.masquerade = self.pairs(table, address),
                 (name @ ("aliases" | "masquerade"), _) => {

@@ -35,6 +35,7 @@ impl Home {
             config_home: Some(self.path(".config")),
             home: Some(self.0.path().to_owned()),
             uid: uid(),
+            own_only: false,
         }
     }
 
