@@ -15,7 +15,7 @@ use super::{log, mailq, options, run, service};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
-use crate::outcome::{Blame, Outcome, Stage, printable};
+use crate::outcome::{Blame, Fault, Outcome, Stage, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -236,6 +236,9 @@ fn hand_over(
         end = submit::hand_over(letter, when, &mut carrier, None);
         carrier.close();
     }
+    if configuration.service.is_some() {
+        end = in_parts(letter, end, when, &desk);
+    }
     match (end, &keep, delivery.errors) {
         (End::Relayed(attempted), Some(keep), _) => {
             run::take_up(configuration, keep.dir);
@@ -250,6 +253,28 @@ fn hand_over(
         }
         (end, _, _) => end,
     }
+}
+
+/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes some
+/// of them, or it is over.
+fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
+    let late =
+        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault: Fault { stage: Stage::Rcpt, .. }, .. });
+    while let End::Partly(mut attempted) = end {
+        let recipients = letter.envelope.recipients();
+        let waits = |i: usize| attempted.iter().any(|one| late(one) && one.recipient == recipients[i].mailbox);
+        let Some(envelope) = letter.envelope.only(waits) else { return End::Partly(attempted) };
+        let part = Letter { envelope, message: letter.message.clone(), account: letter.account.clone() };
+        let mut carrier = Carrier::new(desk);
+        let next = submit::hand_over(&part, when, &mut carrier, None);
+        carrier.close();
+        let (End::Relayed(told) | End::Partly(told)) = next else { return End::Partly(attempted) };
+        attempted.retain(|one| !late(one));
+        attempted.extend(told);
+        let all = attempted.iter().all(|one| matches!(one.outcome, Outcome::Relayed(_)));
+        end = if all { End::Relayed(attempted) } else { End::Partly(attempted) };
+    }
+    end
 }
 
 /// Whether nobody was there to hear of the letter.
