@@ -7,7 +7,8 @@
 //! The modules are floors. A floor knows the ones beneath it and nothing above.
 //! ```text
 //! roof   cli                                           words, numbers, clock, environment
-//! 4 work submit  deliver  runner  dsn  sandbox         one submission, one attempt, one run, one bounce, one trial relay
+//! 4 work submit  deliver  runner  dsn  sandbox  serve  one submission, one attempt, one run, one bounce, one trial relay,
+//!                                                      one service
 //! 3 wire smtp  relay                                   the only place that speaks SMTP
 //! 2 disk queue                                         what survives a power cut
 //! 1 told config  secret                                what the user told us; what nobody must see printed

@@ -4,6 +4,8 @@
 //! what needs several is skipped and says so. Letters stay in the queue (nobody listens at the relay's port) unless a
 //! test says otherwise.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use nix::sys::signal::{Signal, kill};

@@ -29,10 +29,9 @@ const RECIPIENTS: usize = 10_000;
 /// Serves the caller.
 pub fn main(face: Face<'_>, delivery: &Delivery) -> u8 {
     let host = Host::look();
-    match configuration::service(&host, delivery.config.as_deref()) {
-        Ok(Some(socket)) => return service::speak(face, &socket),
-        // What is wrong is told below.
-        Ok(None) | Err(_) => {}
+    // What is wrong with a configuration is told below.
+    if let Ok(Some(socket)) = configuration::service(&host, delivery.config.as_deref()) {
+        return service::speak(face, &socket);
     }
     let configuration = match configuration::load(&host, delivery.config.as_deref()) {
         Ok(configuration) => configuration,

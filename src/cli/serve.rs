@@ -329,6 +329,8 @@ impl House<'_> {
             Answer::new(452, (3, 1), "the disk is too full to keep the letter; try again later")
         };
         let found = nix::sys::statvfs::statvfs(&self.dir).map_err(|errno| full(errno.desc()))?;
+        // As wide as the platform has them.
+        #[allow(clippy::useless_conversion)]
         let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
         if free >= reserve.saturating_add(octets) { Ok(()) } else { Err(full("disk_reserve would be touched")) }
     }
@@ -396,13 +398,13 @@ impl Clerk<'_> {
     }
 
     /// Writes down that nobody has the letter, and why.
-    fn refuse(&self, code: u16, status: (u16, u16), text: String) -> Answer {
+    fn refuse(&self, code: u16, status: (u16, u16), text: &str) -> Answer {
         tracing::warn!(message = "rejected", uid = self.uid(), exit = code, reason = text);
-        Answer::new(code, status, printable(&text))
+        Answer::new(code, status, printable(text))
     }
 
     fn too_many(&self, too_many: &TooMany) -> Answer {
-        self.refuse(452, (7, 1), too_many.to_string())
+        self.refuse(452, (7, 1), &too_many.to_string())
     }
 
     fn answer(&self, why: &Why) -> Answer {
@@ -479,7 +481,7 @@ impl Postmaster for Clerk<'_> {
     fn sender(&mut self, _: &Guest, mail: &Mail) -> Result<(), Answer> {
         let (serve, user) = (self.book.serve(), || format!("{} ({})", self.who.login, self.peer));
         if serve.allow_users.as_ref().is_some_and(|users| !self.is_in(users)) {
-            return Err(self.refuse(550, (7, 1), format!("{} may not send mail on this machine", user())));
+            return Err(self.refuse(550, (7, 1), &format!("{} may not send mail on this machine", user())));
         }
         if !self.is_trusted() {
             if !self.is_own(&mail.reverse_path) {
@@ -490,7 +492,7 @@ impl Postmaster for Clerk<'_> {
                     self.who.login,
                     self.book.domain(self.house.host)
                 );
-                return Err(self.refuse(550, (7, 1), text));
+                return Err(self.refuse(550, (7, 1), &text));
             }
             let may_send = self.house.ledger.may_send(self.peer.uid(), self.book.limits(), Instant::now());
             may_send.map_err(|too_many| self.too_many(&too_many))?;

@@ -1,4 +1,4 @@
-//! What systemd, or whoever speaks its protocol, is told about a service: sd_notify(3), by hand.
+//! What systemd, or whoever speaks its protocol, is told about a service: `sd_notify(3)`, by hand.
 //!
 //! One datagram to a socket, which has a path or an abstract name. Where nobody wants to know, nothing is said; where
 //! it cannot be said, nothing is lost.

@@ -28,6 +28,7 @@ fn five_lines_are_enough() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // as many as there are keys
 fn every_key_is_read() {
     let text = r#"
 default = "b"
