@@ -158,6 +158,11 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Gives the accounts that failed another chance.
+    pub fn forgive(&self) {
+        self.down().clear();
+    }
+
     /// The account that takes over when `account` cannot be used, unless it was `tried`.
     pub fn fallback(&self, account: &Account, tried: &[&str]) -> Option<&'a Account> {
         let name = account.fallback.as_deref().filter(|name| !tried.contains(name))?;

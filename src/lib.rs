@@ -7,10 +7,11 @@
 //! The modules are floors. A floor knows the ones beneath it and nothing above.
 //! ```text
 //! roof   cli                                           words, numbers, clock, environment
-//! 4 work submit  deliver  runner  dsn  sandbox         one submission, one attempt, one run, one bounce, one trial relay
+//! 4 work submit  settle  deliver  runner  dsn          one submission, one end, one attempt, one run, one bounce,
+//!        sandbox  serve                                one trial relay, one service
 //! 3 wire smtp  relay  http                             the only place that speaks SMTP; one form for a token
 //! 2 disk queue                                         what survives a power cut
-//! 1 told config  secret                                what the user told us; what nobody must see printed
+//! 1 told config  aliases  secret                       what the user told us; what nobody must see printed
 //! 0 words envelope  message  outcome                   pure: bytes in, values out
 //! ```
 //! The walls between them are sentences that `tests/floors.rs` checks.
@@ -29,6 +30,7 @@ pub mod relay;
 pub mod runner;
 pub mod sandbox;
 pub mod secret;
+pub mod serve;
 pub mod settle;
 pub mod smtp;
 pub mod submit;

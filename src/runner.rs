@@ -84,7 +84,7 @@ impl<'a> Run<'_, 'a> {
         self.pass(wanted, &books)?;
         loop {
             let reports = std::mem::take(&mut lock(&books).reports);
-            if reports.is_empty() || self.desk.interrupt.is_tripped() {
+            if reports.is_empty() || self.desk.interrupt.is_winding_down() {
                 break;
             }
             // A report has a null reverse-path, so that no report comes of it: this ends.
@@ -100,7 +100,7 @@ impl<'a> Run<'_, 'a> {
         let mut lanes = Lanes::default();
         thread::scope(|scope| {
             for id in ids {
-                if self.desk.interrupt.is_tripped() {
+                if self.desk.interrupt.is_winding_down() {
                     break;
                 }
                 match self.office.queue.look(id) {
@@ -112,7 +112,7 @@ impl<'a> Run<'_, 'a> {
                     Err(_) => self.assign(scope, &mut lanes, books, id, None),
                 }
             }
-            lanes.close(self.desk.interrupt.is_tripped());
+            lanes.close(self.desk.interrupt.is_winding_down());
         });
         Ok(())
     }
@@ -389,7 +389,7 @@ impl<'r> Worker<'r, '_> {
             let this = &*self;
             let mut next = || loop {
                 let parcel = waiting.pop_front().or_else(|| this.parcel(&|| this.lane.next()));
-                let mut parcel = parcel.filter(|_| !this.run.desk.interrupt.is_tripped())?;
+                let mut parcel = parcel.filter(|_| !this.run.desk.interrupt.is_winding_down())?;
                 if parcel.errand.begin((this.run.now)()) {
                     return Some(parcel);
                 }
@@ -428,13 +428,14 @@ impl<'r> Worker<'r, '_> {
 
     /// The next letter of the lane that there is something to send of.
     fn parcel(&self, next: &dyn Fn() -> Option<Id>) -> Option<Parcel<'r>> {
-        loop {
+        while !self.run.desk.interrupt.is_winding_down() {
             let Some(mut errand) = self.run.claim(next()?, self.books) else { continue };
             match errand.load.take() {
                 Some((envelope, message)) => return Some(Parcel { errand, envelope, message, again: false }),
                 None => self.run.settle(errand.claim, &[], self.books),
             }
         }
+        None
     }
 
     fn settle(&self, parcel: Parcel<'r>, report: Report) {

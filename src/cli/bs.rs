@@ -9,7 +9,7 @@ use super::exit::sysexits;
 use super::host::Host;
 use super::meaning::{Delivery, Mode};
 use super::sendmail::Face;
-use super::{log, run, say};
+use super::{log, run, say, service};
 use crate::envelope::Envelope;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
@@ -21,7 +21,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// Mistakes in a row that we put up with.
-const MISTAKES: u32 = 20;
+pub(super) const MISTAKES: u32 = 20;
 
 /// Recipients of one letter; RFC 5321 §4.5.3.1.8 asks for 100 at least.
 const RECIPIENTS: usize = 10_000;
@@ -29,6 +29,10 @@ const RECIPIENTS: usize = 10_000;
 /// Serves the caller.
 pub fn main(face: Face<'_>, delivery: &Delivery) -> u8 {
     let host = Host::look();
+    // What is wrong with a configuration is told below.
+    if let Ok(Some(socket)) = configuration::service(&host, delivery.config.as_deref()) {
+        return service::speak(face, &socket);
+    }
     let configuration = match configuration::load(&host, delivery.config.as_deref()) {
         Ok(configuration) => configuration,
         Err(sentence) => {
@@ -73,23 +77,24 @@ impl Postmaster for Clerk<'_> {
     }
 
     fn accept(&mut self, _: &Guest, _: &Mail, envelope: &Envelope, content: &mut dyn Read) -> Result<String, Answer> {
+        let uid = self.host.uid;
         let message = Message::read(content, LoneDot::IsText, Box::new(Spool::new(self.dir)))
-            .map_err(|unreadable| answer(&Why::Message(unreadable)))?;
+            .map_err(|unreadable| answer(&Why::Message(unreadable), uid))?;
         let here = configuration::here(self.host);
         let settings = &self.configuration.settings;
-        let aliases = configuration::aliases(settings, self.host).map_err(|text| answer(&Why::Aliases(text)))?;
+        let aliases = configuration::aliases(settings, self.host).map_err(|text| answer(&Why::Aliases(text), uid))?;
         let counter = Counter { settings, aliases: &aliases, here: &here };
-        let letter = counter.adopt(envelope, message).map_err(|why| answer(&why))?;
+        let letter = counter.adopt(envelope, message).map_err(|why| answer(&why, uid))?;
         let wake = |queue: &Queue| run::wake(queue, self.configuration);
         let rules = run::rules(self.configuration, self.host);
         let keep = Keep { dir: self.dir, rules, wake: &wake, now: &SystemTime::now };
-        let id = keep.queue(&letter, self.at_once).map_err(|error| answer(&Why::Queue(error)))?;
+        let id = keep.queue(&letter, self.at_once).map_err(|error| answer(&Why::Queue(error), uid))?;
         Ok(format!("Ok: queued as {id}"))
     }
 }
 
-/// What a client hears of a letter that is not taken: 4xx where it may be later.
-fn answer(why: &Why) -> Answer {
+/// What a client hears of a letter of this user that is not taken: 4xx where it may be later.
+pub(super) fn answer(why: &Why, uid: u32) -> Answer {
     let (code, status) = match why {
         Why::Queue(queue::Error::Io { .. }) | Why::Message(Unreadable::Store(_)) => (452, (3, 1)),
         Why::Queue(_) | Why::NoAccount(_) | Why::Aliases(_) => (451, (3, 5)),
@@ -100,6 +105,6 @@ fn answer(why: &Why) -> Answer {
         }
     };
     let sentence = say::refusal(why);
-    tracing::warn!(message = "rejected", uid = nix::unistd::getuid().as_raw(), exit = code, reason = sentence);
+    tracing::warn!(message = "rejected", uid, exit = code, reason = sentence);
     Answer::new(code, status, printable(&sentence))
 }

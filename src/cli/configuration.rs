@@ -26,6 +26,72 @@ pub struct Configuration {
     pub queue_dir: Option<PathBuf>,
     /// The file that was named by `-C`: a background runner is started with it again.
     pub argument: Option<PathBuf>,
+    /// The machine's service, where that is the one way out.
+    pub service: Option<PathBuf>,
+}
+
+/// The service's configuration where nobody names another.
+pub const SERVICE: &str = "/etc/pillarbox/config.toml";
+
+/// Where the service keeps its letters unless its configuration says otherwise.
+const SPOOL: &str = "/var/spool/pillarbox";
+
+/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies below
+/// `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as all, and a
+/// caller who may not read it need not.
+pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    if argument.is_some() || host::variable("PILLARBOX_CONFIG").is_some() {
+        return Ok(None);
+    }
+    let Some(socket) = super::service::socket() else { return Ok(None) };
+    let own = load::load(&Sources { own_only: true, ..sources(host, None) }).map_err(|broken| broken.to_string())?;
+    Ok(own.is_none().then_some(socket))
+}
+
+/// As [`load`], for whoever works on a queue: where the machine's service has it, that is root's to do.
+pub fn of_queue(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
+    match service(host, argument)? {
+        None => load(host, argument),
+        Some(_) if host.uid == 0 => of_service(host, Path::new(SERVICE)),
+        Some(socket) => Err(format!(
+            "the queue is that of the service at {}: mailq lists your letters, and the rest is root's to do",
+            socket.display()
+        )),
+    }
+}
+
+/// The configuration of the service itself: this file and no other. Whoever starts a service is no stranger.
+pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
+    let sources = Sources { environment: Some(file.to_owned()), ..sources(host, None) };
+    let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
+    let settings = settings.ok_or_else(|| format!("{} names no relay", file.display()))?;
+    let named = host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or_else(|| settings.queue.dir.clone());
+    let queue_dir = Some(named.unwrap_or_else(|| PathBuf::from(SPOOL)));
+    Ok(Configuration { settings, queue_dir, argument: None, service: None })
+}
+
+fn sources(host: &Host, argument: Option<&Path>) -> Sources {
+    Sources {
+        argument: argument.map(Path::to_owned),
+        environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
+        config_home: host.config_home.clone(),
+        home: host.home.clone(),
+        uid: host.uid,
+        etc: PathBuf::from("/etc"),
+        around: surroundings(host),
+        arguments: Vec::new(),
+        trusts_arguments: false,
+        own_only: false,
+    }
+}
+
+/// As [`load_with`], or the way through the machine's service. Whoever says on the command line which way it is to be
+/// does not mean the service's.
+pub fn or_service(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
+    match service(host, argument)? {
+        Some(socket) if arguments.is_empty() => Ok(super::service::configuration(&socket)),
+        _ => load_with(host, argument, arguments),
+    }
 }
 
 /// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
@@ -63,17 +129,8 @@ pub fn trusts_arguments() -> bool {
 }
 
 fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Option<Configuration>, String> {
-    let sources = Sources {
-        argument: argument.map(Path::to_owned),
-        environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
-        config_home: host.config_home.clone(),
-        home: host.home.clone(),
-        uid: host.uid,
-        etc: PathBuf::from("/etc"),
-        around: surroundings(host),
-        arguments: arguments.to_vec(),
-        trusts_arguments: trusts_arguments(),
-    };
+    let sources =
+        Sources { arguments: arguments.to_vec(), trusts_arguments: trusts_arguments(), ..sources(host, argument) };
     let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
     // A wish of the caller's, for which the same file need not be written twice; an argument cannot say it.
     let queue = match host::variable("PILLARBOX_QUEUE").as_deref().map(OsStr::as_bytes) {
@@ -86,7 +143,7 @@ fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Re
         // Whoever runs the queue later does not know what was typed here.
         settings.queue.enabled = queue.unwrap_or(settings.queue.enabled) && arguments.is_empty();
         let queue_dir = place(host, settings.queue.dir.clone());
-        Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
+        Configuration { settings, queue_dir, argument: argument.map(Path::to_owned), service: None }
     }))
 }
 

@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nix::unistd::{Uid, User};
+use nix::unistd::{Gid, Uid, User};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,8 +37,7 @@ impl Host {
     pub fn look() -> Self {
         let uid = nix::unistd::getuid();
         let user = User::from_uid(uid).ok().flatten();
-        let login = user.as_ref().map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
-        let full_name = user.as_ref().map(|user| full_name(&user.gecos.to_string_lossy(), &login)).unwrap_or_default();
+        let (login, full_name) = self::user(user.as_ref(), uid.as_raw());
         let environment_home = dirs::home_dir().filter(|home| belongs_to(home, uid));
         let (home, config_home, state_home) = if environment_home.is_some() {
             (environment_home, dirs::config_dir(), dirs::state_dir())
@@ -68,6 +67,34 @@ impl Host {
     pub fn queue_dir(&self) -> Option<PathBuf> {
         self.state_home.as_ref().map(|state| state.join("pillarbox/queue"))
     }
+}
+
+/// Login name and full name of a user.
+pub fn user(user: Option<&User>, uid: u32) -> (String, String) {
+    let login = user.map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
+    let full_name = user.map(|user| full_name(&user.gecos.to_string_lossy(), &login)).unwrap_or_default();
+    (login, full_name)
+}
+
+/// Makes root the owner of a directory, before it works in it: what it writes there would be root's else, and of no use to
+/// the service that the directory belongs to.
+pub fn step_down(directory: &Path) -> Result<(), String> {
+    let Ok(found) = directory.symlink_metadata() else { return Ok(()) };
+    if !nix::unistd::geteuid().is_root() || found.uid() == 0 {
+        return Ok(());
+    }
+    let gid = Gid::from_raw(found.gid());
+    let stepped = nix::unistd::setgroups(&[gid])
+        .and_then(|()| nix::unistd::setgid(gid))
+        .and_then(|()| nix::unistd::setuid(Uid::from_raw(found.uid())));
+    stepped.map_err(|errno| {
+        format!(
+            "{} belongs to uid {}, as which root may not act here: {}",
+            directory.display(),
+            found.uid(),
+            errno.desc()
+        )
+    })
 }
 
 /// An environment variable that is set and not empty.

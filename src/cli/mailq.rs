@@ -7,6 +7,7 @@ use super::configuration;
 use super::exit::sysexits;
 use super::host::Host;
 use super::sendmail::Face;
+use super::service;
 use crate::outcome::{Outcome, printable};
 use crate::queue::{Error, Listed, Queue, State};
 use jiff::Timestamp;
@@ -18,6 +19,9 @@ use std::time::SystemTime;
 /// Lists the queue of a configuration.
 pub fn main(face: Face<'_>, config: Option<&Path>) -> u8 {
     let host = Host::look();
+    if let Ok(Some(socket)) = configuration::service(&host, config) {
+        return service::list(face, &socket);
+    }
     let dir = match configuration::queue_dir(&host, config) {
         Ok(Some(dir)) => dir,
         Ok(None) => return face.print("Mail queue is empty\n"),
@@ -26,7 +30,7 @@ pub fn main(face: Face<'_>, config: Option<&Path>) -> u8 {
             return sysexits::CONFIG;
         }
     };
-    let listed = Queue::find(&dir).and_then(|queue| queue.map(|queue| list(&queue, face)).transpose());
+    let listed = Queue::find(&dir).and_then(|queue| queue.map(|queue| print(&queue, face)).transpose());
     match listed {
         Ok(Some(status)) => status,
         Ok(None) => face.print("Mail queue is empty\n"),
@@ -37,34 +41,54 @@ pub fn main(face: Face<'_>, config: Option<&Path>) -> u8 {
     }
 }
 
-fn list(queue: &Queue, face: Face<'_>) -> Result<u8, Error> {
-    let (mut text, mut octets, mut requests, mut status) = (String::new(), 0, 0, 0);
-    for found in queue.list()? {
-        match found {
-            Ok(listed) => {
-                if requests == 0 {
-                    text.push_str("-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------\n");
-                }
-                octets += listed.letter.entry.size;
-                requests += 1;
-                let _ = writeln!(text, "{}", entry(&listed));
-            }
-            Err(error) => {
-                face.say(&error.to_string());
-                status = sysexits::TEMPFAIL;
-            }
-        }
+/// Prints the whole queue.
+fn print(queue: &Queue, face: Face<'_>) -> Result<u8, Error> {
+    let (mut text, mut status) = (String::new(), 0);
+    let mut tell = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
         if text.len() > 1 << 20 {
             let _ = face.print(&std::mem::take(&mut text));
         }
+    };
+    let mut complain = |error: &Error| {
+        face.say(&error.to_string());
+        status = sysexits::TEMPFAIL;
+    };
+    list(queue, &|_| true, &mut tell, &mut complain)?;
+    Ok(status.max(face.print(&text)))
+}
+
+/// Lists the letters that are `wanted`, line by line.
+pub(super) fn list(
+    queue: &Queue,
+    wanted: &dyn Fn(&Listed) -> bool,
+    tell: &mut dyn FnMut(&str),
+    complain: &mut dyn FnMut(&Error),
+) -> Result<(), Error> {
+    let (mut octets, mut requests) = (0, 0);
+    for found in queue.list()? {
+        match found {
+            Ok(listed) if !wanted(&listed) => {}
+            Ok(listed) => {
+                if requests == 0 {
+                    tell("-Queue ID-  --Size-- ----Arrival Time---- -Sender/Recipient-------");
+                }
+                octets += listed.letter.entry.size;
+                requests += 1;
+                entry(&listed).lines().for_each(&mut *tell);
+                tell("");
+            }
+            Err(error) => complain(&error),
+        }
     }
     if requests == 0 {
-        text.push_str("Mail queue is empty\n");
+        tell("Mail queue is empty");
     } else {
         let plural = if requests == 1 { "" } else { "s" };
-        let _ = writeln!(text, "-- {} Kbytes in {requests} Request{plural}.", octets / 1024);
+        tell(&format!("-- {} Kbytes in {requests} Request{plural}.", octets / 1024));
     }
-    Ok(status.max(face.print(&text)))
+    Ok(())
 }
 
 /// A letter as Postfix's `showq` prints it: recipients that fared alike stand below their reason.

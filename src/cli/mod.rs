@@ -15,6 +15,8 @@ pub mod run;
 pub mod sandbox;
 pub mod say;
 pub mod sendmail;
+pub mod serve;
+pub mod service;
 pub mod session_log;
 pub mod signals;
 

@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{queue, run, sandbox};
+use super::{queue, run, sandbox, serve};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -29,6 +29,12 @@ enum Command {
         #[command(subcommand)]
         action: queue::Action,
     },
+    /// Take the mail of a whole machine, on a UNIX socket, and see to it that it is sent.
+    Serve {
+        /// Read this configuration.
+        #[arg(short = 'C', value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -43,6 +49,10 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Words { command: Command::Queue { config, action } }) => {
             sendmail::settle_in();
             queue::main(face, config.as_deref(), &action)
+        }
+        Ok(Words { command: Command::Serve { config } }) => {
+            sendmail::settle_in();
+            serve::main(face, config)
         }
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {

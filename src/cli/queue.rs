@@ -5,7 +5,7 @@
 
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
-use super::host::Host;
+use super::host::{self, Host};
 use super::log;
 use super::run::{self, Runs};
 use super::sendmail::Face;
@@ -82,7 +82,7 @@ pub enum Action {
 /// Does it. Returns the exit status.
 pub fn main(face: Face<'_>, config: Option<&Path>, action: &Action) -> u8 {
     let host = Host::look();
-    let configuration = match configuration::load(&host, config) {
+    let configuration = match configuration::of_queue(&host, config) {
         Ok(configuration) => configuration,
         Err(sentence) => {
             face.say(&sentence);
@@ -94,6 +94,10 @@ pub fn main(face: Face<'_>, config: Option<&Path>, action: &Action) -> u8 {
         face.say("there is no place for a queue: set queue.dir or HOME");
         return sysexits::CONFIG;
     };
+    if let Err(sentence) = host::step_down(dir) {
+        face.say(&sentence);
+        return sysexits::NOPERM;
+    }
     let desk = match Queue::find(dir) {
         Ok(Some(queue)) => Desk { face, configuration: &configuration, host: &host, queue },
         // A queue that was never needed is empty; no letter of it can be named.

@@ -38,6 +38,10 @@ const SWEEP: Duration = Duration::from_hours(24);
 /// `sendmail -q…`.
 pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     let host = Host::look();
+    if let Ok(Some(_)) = configuration::service(&host, wanted.config.as_deref()) {
+        // The service runs its queue itself.
+        return 0;
+    }
     let configuration = match configuration::load(&host, wanted.config.as_deref()) {
         Ok(configuration) => configuration,
         Err(sentence) => {
@@ -131,21 +135,13 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(),
     let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
     let mut swept = None::<Instant>;
     while !interrupt.is_tripped() {
-        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
-            sweep(configuration, queue);
-            swept = Some(Instant::now());
-        }
-        let tally = runs.run(false, &|listed| listed.letter.is_due(SystemTime::now()))?;
-        let now = SystemTime::now();
-        let Some(due) = next_due(queue, now)? else {
+        let Some(wait) = runs.turn(&mut swept)? else {
             match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
                 Some(again) => lock = again,
                 None => return Ok(()),
             }
             continue;
         };
-        let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
-        let wait = due.duration_since(now).unwrap_or_default().max(pause);
         // What ends the wait does not matter: the letters say what is due.
         lock.wait(Some(wait)).map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
     }
@@ -241,6 +237,20 @@ pub struct Runs<'a> {
 }
 
 impl Runs<'_> {
+    /// One round of a runner that stays: what is due is tried, and now and then the janitor comes. Gives how long to wait
+    /// for the next round; `None` where no letter waits.
+    pub fn turn(&self, swept: &mut Option<Instant>) -> Result<Option<Duration>, Error> {
+        if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
+            sweep(self.configuration, self.queue);
+            *swept = Some(Instant::now());
+        }
+        let tally = self.run(false, &|listed| listed.letter.is_due(SystemTime::now()))?;
+        let now = SystemTime::now();
+        let Some(due) = next_due(self.queue, now)? else { return Ok(None) };
+        let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
+        Ok(Some(due.duration_since(now).unwrap_or_default().max(pause)))
+    }
+
     /// One run over the letters that `wanted` takes; on a terminal a line shows how far it has come.
     pub fn run(&self, verbose: bool, wanted: &dyn Fn(&Listed) -> bool) -> Result<Tally, Error> {
         let secrets = configuration::secret_env(self.host);

@@ -12,11 +12,11 @@ use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
 use super::options::{self, Typed, Usage};
 use super::say::{self, Next};
 use super::signals::{self, Watch};
-use super::{log, mailq, msmtp, run, session_log};
+use super::{log, mailq, msmtp, run, service, session_log};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
-use crate::outcome::{Blame, Outcome, printable};
+use crate::outcome::{Blame, Fault, Outcome, Stage, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -105,7 +105,12 @@ impl Face<'_> {
 /// have no configuration yet, so that is no error.
 fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
     let host = Host::look();
-    let checked = configuration::find(&host, config).and_then(|found| {
+    let found = configuration::service(&host, config).and_then(|service| match service {
+        // Its aliases are its own to check.
+        Some(_) => Ok(None),
+        None => configuration::find(&host, config),
+    });
+    let checked = found.and_then(|found| {
         found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
     });
     match checked {
@@ -122,7 +127,7 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
     let interrupt = Interrupt::default();
     let watch = Watch::start(interrupt.clone());
     let host = Host::look();
-    let configuration = match configuration::load_with(&host, delivery.config.as_deref(), &delivery.arguments) {
+    let configuration = match configuration::or_service(&host, delivery.config.as_deref(), &delivery.arguments) {
         Ok(configuration) => configuration,
         Err(sentence) => {
             log::install(&[], delivery.tag.as_deref().unwrap_or(face.program));
@@ -183,7 +188,11 @@ fn take_letter(
     watch: &Watch,
 ) -> Result<Letter, Why> {
     // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
-    let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    let mut spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    if configuration.service.is_some() {
+        // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
+        spool = spool.or_memory();
+    }
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
     let message = message.map_err(|unreadable| {
@@ -214,15 +223,36 @@ fn hand_over(
     let rules = run::rules(configuration, host);
     let keep = dir.map(|dir| Keep { dir, rules, wake: &wake, now: &SystemTime::now });
     // Whoever watches the dialogue wants to see its end.
-    let limit = if delivery.verbose || keep.is_none() { ATTEMPT } else { settings.queue.deadline };
+    let limit = match &configuration.service {
+        _ if delivery.verbose => ATTEMPT,
+        Some(_) => service::patience(settings.queue.deadline, letter.message.size()),
+        None if keep.is_none() => ATTEMPT,
+        None => settings.queue.deadline,
+    };
+    let deadline = Instant::now() + limit;
     let when = match delivery.mode {
+        // The service queues at once whatever it takes: that is what these modes ask for.
+        _ if configuration.service.is_some() => When::Now(deadline),
         Mode::Background if !delivery.verbose => When::Background,
-        Mode::Interactive | Mode::Background => When::Now(Instant::now() + limit),
+        Mode::Interactive | Mode::Background => When::Now(deadline),
         Mode::Queue => When::Later,
     };
     let mut carrier = Carrier::new(&desk);
-    let end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
+    let mut end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
     carrier.close();
+    if let Some(socket) = &configuration.service
+        && is_unreached(&end)
+        && service::is_back(socket, deadline)
+    {
+        // It was only being started again.
+        desk.forgive();
+        let mut carrier = Carrier::new(&desk);
+        end = submit::hand_over(letter, when, &mut carrier, None);
+        carrier.close();
+    }
+    if configuration.service.is_some() {
+        end = in_parts(letter, end, when, &desk);
+    }
     match (end, &keep, delivery.errors) {
         (End::Relayed(attempted), Some(keep), _) => {
             run::take_up(configuration, keep.dir);
@@ -237,6 +267,35 @@ fn hand_over(
         }
         (end, _, _) => end,
     }
+}
+
+/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes some
+/// of them, or it is over.
+fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
+    let late =
+        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault: Fault { stage: Stage::Rcpt, .. }, .. });
+    while let End::Partly(mut attempted) = end {
+        let recipients = letter.envelope.recipients();
+        let waits = |i: usize| attempted.iter().any(|one| late(one) && one.recipient == recipients[i].mailbox);
+        let Some(envelope) = letter.envelope.only(waits) else { return End::Partly(attempted) };
+        let part = Letter { envelope, message: letter.message.clone(), account: letter.account.clone() };
+        let mut carrier = Carrier::new(desk);
+        let next = submit::hand_over(&part, when, &mut carrier, None);
+        carrier.close();
+        let (End::Relayed(told) | End::Partly(told)) = next else { return End::Partly(attempted) };
+        attempted.retain(|one| !late(one));
+        attempted.extend(told);
+        let all = attempted.iter().all(|one| matches!(one.outcome, Outcome::Relayed(_)));
+        end = if all { End::Relayed(attempted) } else { End::Partly(attempted) };
+    }
+    end
+}
+
+/// Whether nobody was there to hear of the letter.
+fn is_unreached(end: &End) -> bool {
+    let unreached =
+        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault, .. } if fault.stage == Stage::Connect);
+    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unreached))
 }
 
 /// Says what has to be said and makes the status of it.

@@ -24,6 +24,16 @@ fn ours() -> SigSet {
     SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
 }
 
+/// Tells of each signal, in a thread of its own, for as long as the process lives.
+pub fn each(mut tell: impl FnMut(Signal) + Send + 'static) -> std::io::Result<()> {
+    let wait = move || {
+        while let Ok(signal) = ours().wait() {
+            tell(signal);
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).stack_size(64 * 1024).spawn(wait).map(drop)
+}
+
 /// Waits for the signals in a thread of its own.
 #[derive(Clone, Default)]
 pub struct Watch {

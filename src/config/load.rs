@@ -51,6 +51,8 @@ pub struct Sources {
     pub arguments: Vec<Argument>,
     /// Whether these may make an account that runs a command or reads a secret.
     pub trusts_arguments: bool,
+    /// Leave out what lies below `/etc`: it is the business of the machine's service.
+    pub own_only: bool,
 }
 
 /// Why there are no settings: everything that is wrong, a line each.
@@ -118,7 +120,7 @@ fn places(sources: &Sources) -> Vec<PathBuf> {
         below(home, ".mailrc"),
     ];
     let system = ["pillarbox/config.toml", "msmtprc"].map(|path| Some(sources.etc.join(path)));
-    own.into_iter().chain(system).flatten().collect()
+    own.into_iter().chain(system.into_iter().filter(|_| !sources.own_only)).flatten().collect()
 }
 
 /// A file that was named must be there, and must say where mail goes.

@@ -12,10 +12,12 @@ pub mod msmtprc;
 mod notation;
 mod oauth;
 mod problem;
+mod serve;
 mod spelling;
 pub mod toml;
 
 pub use oauth::{OAuth, TokenUrl};
+pub use serve::Serve;
 
 use crate::envelope::{Notify, Ret};
 use core::net::IpAddr;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub log: Vec<LogTo>,
     /// Who is who.
     pub names: Names,
+    /// The service's settings.
+    pub serve: Serve,
 }
 
 /// One way out: a relay and how to use it.

@@ -6,6 +6,7 @@
 use super::{Host, Proxy};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -130,6 +131,30 @@ pub(super) fn domain(name: &str) -> Result<(), String> {
         Some(c) => Err(format!("has a {c:?} in it, which no host has")),
         None if name.is_empty() => Err("is empty".to_owned()),
         None => Ok(()),
+    }
+}
+
+/// A number and its unit, `K`, `M` or `G`: octets, by powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim() {
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "" if !number.is_empty() => return Err(format!("\"{text}\" lacks its unit")),
+        _ => return Err(format!("\"{text}\" is no size")),
+    };
+    let octets = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    octets.ok_or_else(|| format!("\"{text}\" is no size"))
+}
+
+/// An address and port that only this machine reaches.
+pub(super) fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| format!("\"{text}\" is no address and port"))?;
+    if address.ip().to_canonical().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!("{} can be reached from elsewhere, and this program takes no mail from the network", address.ip()))
     }
 }
 

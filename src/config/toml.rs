@@ -5,6 +5,7 @@
 //! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
 //! about the keys of a broken file are noise. A password is never quoted in an error.
 
+mod serve;
 mod value;
 
 use super::check::{self, Flaw};
@@ -14,6 +15,7 @@ use super::problem::{Place, Problem};
 use super::spelling::nearest;
 use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion};
 use crate::message::address::parse_sender;
+use serve::SERVE;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -376,7 +378,7 @@ const LMTP_PORT: u16 = 24;
 const ROOT_TABLE: &str = "the file";
 
 /// Keys that name a table.
-const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
+const TABLES: [&str; 5] = ["account", "queue", "serve", "aliases", "masquerade"];
 
 /// Keys that the contract knows and this version does not. To pass over them would be to do something else than
 /// the file says.
@@ -390,7 +392,8 @@ pub fn keys() -> Vec<String> {
     }
     let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
     let secrets = [below("password.", PASSWORD), below("password.oauth.", OAUTH)].concat();
-    let rows = [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE)];
+    let rows =
+        [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE), below("serve.", SERVE)];
     [rows.concat(), tables].concat()
 }
 
@@ -456,6 +459,14 @@ impl<'a> Reader<'a> {
                     Ok(enabled) => settings.queue.enabled = enabled,
                     Err(_) => self.problem(value.span().start, "queue: write \"off\", or a table [queue]"),
                 },
+                ("serve", DeValue::Table(table)) => {
+                    self.table("[serve]", SERVE, table, &mut settings.serve);
+                    if settings.serve.allow_users.is_some() && !settings.serve.listen.is_empty() {
+                        // Over TCP nobody proves who he is.
+                        self.problem(key.span().start, "serve: listen lets everybody in, and allow_users does not");
+                    }
+                }
+                ("serve", _) => self.problem(key.span().start, "serve: write a table [serve]"),
                 ("aliases", DeValue::Table(table)) => settings.names.aliases = self.pairs(table, |_| Ok(())),
                 ("masquerade", DeValue::Table(table)) => settings.names.masquerade = self.pairs(table, address),
                 (name @ ("aliases" | "masquerade"), _) => {

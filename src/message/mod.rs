@@ -125,8 +125,18 @@ impl Message {
     /// Reads a message to its end and makes it canonical. What follows a lone dot that ends it is read and
     /// dropped, so that its writer is not stopped by a broken pipe.
     pub fn read(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
+        Self::read_by(CHUNK, input, dot, store)
+    }
+
+    /// As [`Message::read`], `chunk` octets at a time: for those who read many messages at once and count their memory.
+    pub fn read_by(
+        chunk: usize,
+        input: &mut dyn Read,
+        dot: LoneDot,
+        store: Box<dyn Store>,
+    ) -> Result<Self, Unreadable> {
         let mut intake = Intake { header: Vec::new(), lines: 0, fields: None, store, scan: Scan::default() };
-        let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; CHUNK], Vec::new());
+        let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; chunk], Vec::new());
         loop {
             let n = match input.read(&mut chunk) {
                 Ok(0) => break,

@@ -15,26 +15,53 @@ use super::content::Part;
 use super::disk;
 use crate::message::{Content, Store};
 
-/// What stays in memory; also the size of the writes beyond it.
+/// What stays in memory where nobody says less; also the size of the writes beyond it.
 const LIMIT: usize = 256 * 1024;
+
+/// What may stay in memory where no file can be had. The service takes no larger letter by default.
+const MEMORY: usize = 64 << 20;
 
 /// Takes the octets of one letter.
 pub struct Spool {
     dir: PathBuf,
     buffer: Vec<u8>,
+    limit: usize,
+    /// Where no file can be had, octets that may stay in memory after all.
+    or_memory: usize,
     file: Option<(File, u64)>,
 }
 
 impl Spool {
     /// A spool whose large letters go to a nameless file in `dir`, which is made (0700) when it is needed and missing.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), buffer: Vec::new(), file: None }
+        Self { dir: dir.to_owned(), buffer: Vec::new(), limit: LIMIT, or_memory: 0, file: None }
+    }
+
+    /// A spool that keeps no more than so many octets in memory, but for one piece that it is given: for those who have
+    /// many at once.
+    #[must_use]
+    pub fn sparing(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// A spool that keeps all in memory, within bounds, where no file can be had: for those who may have no disk.
+    #[must_use]
+    pub fn or_memory(self) -> Self {
+        Self { or_memory: MEMORY, ..self }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if self.file.is_none() {
-            disk::make_dir(&self.dir)?;
-            self.file = Some((nameless(&self.dir)?, 0));
+            match self.begin() {
+                Ok(file) => self.file = Some(file),
+                Err(_) if self.buffer.len() <= self.or_memory => {
+                    self.limit = self.or_memory;
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+            self.buffer.clear();
+            return Ok(());
         }
         if let Some((file, len)) = &mut self.file {
             file.write_all(&self.buffer)?;
@@ -45,10 +72,20 @@ impl Spool {
     }
 }
 
+impl Spool {
+    /// The file, with what has come so far in it.
+    fn begin(&self) -> io::Result<(File, u64)> {
+        disk::make_dir(&self.dir)?;
+        let mut file = nameless(&self.dir)?;
+        file.write_all(&self.buffer)?;
+        Ok((file, self.buffer.len() as u64))
+    }
+}
+
 impl Store for Spool {
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(octets);
-        if self.buffer.len() > LIMIT { self.flush() } else { Ok(()) }
+        if self.buffer.len() > self.limit { self.flush() } else { Ok(()) }
     }
 
     fn finish(mut self: Box<Self>) -> io::Result<Arc<dyn Content>> {

@@ -17,6 +17,8 @@ pub struct Interrupt(Arc<State>);
 #[derive(Default)]
 struct State {
     tripped: AtomicBool,
+    /// No attempt is begun any more; those that run may end in their own time.
+    winding_down: AtomicBool,
     endings: Mutex<Vec<Weak<dyn Fn() + Send + Sync>>>,
 }
 
@@ -27,6 +29,16 @@ impl Interrupt {
         for ending in self.endings().iter().filter_map(Weak::upgrade) {
             ending();
         }
+    }
+
+    /// Lets the attempts that run come to their end, and none begin.
+    pub fn wind_down(&self) {
+        self.0.winding_down.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether no attempt is to be begun any more.
+    pub fn is_winding_down(&self) -> bool {
+        self.0.winding_down.load(Ordering::SeqCst) || self.is_tripped()
     }
 
     /// Whether somebody has tripped it.

@@ -39,6 +39,7 @@ impl Home {
             around: Surroundings { home: Some(self.0.path().to_owned()), ..Surroundings::default() },
             arguments: Vec::new(),
             trusts_arguments: false,
+            own_only: false,
         }
     }
 

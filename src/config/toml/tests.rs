@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::{Host, Names, Proxy};
+use crate::config::{Host, Names, Proxy, Serve};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -72,6 +72,18 @@ deadline = "10s"
 delay_notice = "4h"
 keep_failed = "1d"
 connections = 5
+[serve]
+socket = "/run/x.sock"
+listen = ["127.0.0.1:25", "[::1]:2525"]
+trusted_users = ["root", "www-data"]
+max_connections = 10
+max_connections_per_user = 3
+letters_per_hour = 20
+max_recipients = 30
+max_size = "1M"
+disk_reserve = "2G"
+command_timeout = "10s"
+letter_timeout = "1m"
 [aliases]
 root = ["a@x.org", "alice"]
 [masquerade]
@@ -101,6 +113,21 @@ root = ["a@x.org", "alice"]
         connections: 5,
     };
     assert_eq!(settings.queue, queue);
+    let serve = Serve {
+        socket: "/run/x.sock".into(),
+        listen: vec!["127.0.0.1:25".parse().unwrap(), "[::1]:2525".parse().unwrap()],
+        trusted_users: vec!["root".to_owned(), "www-data".to_owned()],
+        allow_users: None,
+        max_connections: 10,
+        max_connections_per_user: 3,
+        letters_per_hour: 20,
+        max_recipients: 30,
+        max_size: 1 << 20,
+        disk_reserve: 2 << 30,
+        command_timeout: Duration::from_secs(10),
+        letter_timeout: Duration::from_mins(1),
+    };
+    assert_eq!(settings.serve, serve);
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let names = Names {
         aliases: vec![pair("root", "a@x.org, alice")],
@@ -150,7 +177,9 @@ root = ["a@x.org", "alice"]
     for key in keys() {
         let name = key.rsplit('.').next().unwrap();
         assert!(
-            text.contains(&format!("\n{name} =")) || key.starts_with("password.") || name == "NAME",
+            text.contains(&format!("\n{name} ="))
+                || key.starts_with("password.")
+                || ["NAME", "allow_users"].contains(&name),
             "{key} is not tested here"
         );
     }
@@ -323,6 +352,10 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ("fallback = \"a\"", "c.toml:3:12: fallback: \"a\" leads back to \"a\""),
         ("fallback = \"b\"", "c.toml:3:12: fallback: there is no account \"b\"; there is: a"),
         ("[queue]\nlifetime = \"5 weeks\"", "c.toml:4:12: queue"),
+        ("[serve]\nlisten = \"0.0.0.0:25\"", "c.toml:4:10: listen: 0.0.0.0 can be reached from elsewhere"),
+        ("[serve]\nlisten = \"[::1]:25\"\nallow_users = \"a\"", "c.toml:3:2: serve: listen lets everybody in"),
+        ("[serve]\nmax_size = \"50\"", "c.toml:4:12: max_size: \"50\" lacks its unit"),
+        ("[serve]\ndisk_reserve = \"5T\"", "c.toml:4:16: disk_reserve: \"5T\" is no size"),
         ("[masquerade]\n\"root@*\" = \"x y\"", "c.toml:4:12: root@*: "),
         ("[accounts.b]", "c.toml:3:2: there is no key \"accounts\" in the file (did you mean \"account\"?)"),
     ] {
@@ -422,6 +455,7 @@ fn the_manual_has_the_keys_that_are_read_and_no_others() {
             Some("The password") => prefix = "password.",
             Some("The access token") => prefix = "password.oauth.",
             Some("The queue") => prefix = "queue.",
+            Some("The service") => prefix = "serve.",
             Some("The aliases") => prefix = "aliases.",
             Some("The masquerade") => prefix = "masquerade.",
             Some(_) => prefix = "",

@@ -92,6 +92,14 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// Octets.
+    pub fn size(self) -> Result<u64, Wrong> {
+        match self.value() {
+            DeValue::Integer(number) => Err(self.wrong(format!("{number} lacks its unit"))),
+            _ => notation::size(self.text()?).map_err(|text| self.wrong(text)),
+        }
+    }
+
     pub fn path(self) -> Result<PathBuf, Wrong> {
         notation::absolute(self.text()?, self.home).map_err(|text| self.wrong(text))
     }

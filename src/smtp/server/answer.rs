@@ -32,6 +32,13 @@ impl Answer {
         Self::new(535, (7, 8), "user name or password is wrong")
     }
 
+    /// Appends a line of an answer that has more of them.
+    pub(super) fn write_more(code: u16, line: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("{code}-").as_bytes());
+        out.extend(line.bytes().map(harmless));
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// Appends the answer as it goes on the wire.
     pub(super) fn write(&self, extended: bool, out: &mut Vec<u8>) {
         let mut lines = self.text.lines().peekable();
@@ -42,13 +49,17 @@ impl Answer {
             if let Some(status) = self.status.filter(|_| extended) {
                 out.extend_from_slice(format!("{status} ").as_bytes());
             }
-            out.extend(line.bytes().map(|octet| if octet.is_ascii_control() { b'?' } else { octet }));
+            out.extend(line.bytes().map(harmless));
             out.extend_from_slice(b"\r\n");
             if lines.peek().is_none() {
                 return;
             }
         }
     }
+}
+
+fn harmless(octet: u8) -> u8 {
+    if octet.is_ascii_control() { b'?' } else { octet }
 }
 
 #[cfg(test)]

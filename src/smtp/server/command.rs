@@ -27,6 +27,8 @@ pub(super) enum Command {
     Expn,
     Help,
     Quit,
+    /// A verb that is nobody's but, perhaps, the postmaster's: in capitals, the first an X.
+    Foreign(String),
 }
 
 /// The announcement of a piece of a letter.
@@ -98,8 +100,13 @@ pub(super) fn parse(line: &[u8], domain: &str) -> Result<Command, Bad> {
         other if OF_OTHER_PROTOCOLS.contains(&other) => {
             return Err(Bad::Hopeless(Answer::new(421, (7, 0), "this is a mail server")));
         }
-        _ => return Err(Answer::new(500, (5, 1), "there is no such command; try HELP").into()),
+        foreign if foreign.starts_with('X') => alone(rest, Command::Foreign(foreign.to_owned()))?,
+        _ => return Err(no_such_command().into()),
     })
+}
+
+pub(super) fn no_such_command() -> Answer {
+    Answer::new(500, (5, 1), "there is no such command; try HELP")
 }
 
 fn syntax(form: &str) -> Answer {

@@ -64,6 +64,7 @@ pub(super) struct Content<'d, 'c> {
 
 impl<'d, 'c> Content<'d, 'c> {
     pub(super) fn new(dialogue: &'d mut Dialogue<'c>, framing: Framing, limit: Option<u64>) -> Self {
+        dialogue.letter(true);
         Self { dialogue, framing, room: limit.unwrap_or(u64::MAX), stop: None }
     }
 
@@ -150,6 +151,12 @@ impl<'d, 'c> Content<'d, 'c> {
                 _ => self.dialogue.complain(&Answer::new(503, (5, 1), "a letter has been begun: BDAT or RSET"))?,
             }
         }
+    }
+}
+
+impl Drop for Content<'_, '_> {
+    fn drop(&mut self) {
+        self.dialogue.letter(false);
     }
 }
 

@@ -6,7 +6,7 @@
 //! Lines may end in LF alone (LSB asks it of `sendmail -bs`); whether the last one did is remembered.
 
 use super::command::{self, Bad, Command};
-use super::{Answer, Channel, End};
+use super::{Answer, Channel, End, Next};
 use std::io;
 use zeroize::Zeroizing;
 
@@ -30,6 +30,8 @@ pub(super) struct Dialogue<'c> {
     pub extended: bool,
     /// Whether the last line ended in LF alone.
     pub bare_lf: bool,
+    /// Whether a letter is coming in: then lines belong to it.
+    in_letter: bool,
     domain: String,
     mistakes: u32,
     max_mistakes: u32,
@@ -39,11 +41,26 @@ impl<'c> Dialogue<'c> {
     pub(super) fn new(channel: &'c mut dyn Channel, domain: String, max_mistakes: u32) -> Self {
         let input = Zeroizing::new(vec![0; BUFFER]);
         let (output, extended, bare_lf, mistakes) = (Vec::new(), false, false, 0);
-        Self { channel, input, unread: 0..0, output, extended, bare_lf, domain, mistakes, max_mistakes }
+        let in_letter = false;
+        Self { channel, input, unread: 0..0, output, extended, bare_lf, in_letter, domain, mistakes, max_mistakes }
     }
 
     pub(super) fn channel(&mut self) -> &mut dyn Channel {
         self.channel
+    }
+
+    /// A letter begins or ends.
+    pub(super) fn letter(&mut self, begins: bool) {
+        self.in_letter = begins;
+        if begins {
+            self.channel.expect(Next::Letter);
+        }
+    }
+
+    /// Gives a line of an answer that has more; what has gathered goes out, so that it never grows large.
+    pub(super) fn say_more(&mut self, code: u16, line: &str) -> Result<(), End> {
+        Answer::write_more(code, line, &mut self.output);
+        if self.output.len() < BUFFER { Ok(()) } else { self.flush() }
     }
 
     /// Gives an answer.
@@ -115,6 +132,9 @@ impl<'c> Dialogue<'c> {
 
     /// The next line, without its line end; `None` for one that is too long.
     pub(super) fn line(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>, End> {
+        if !self.in_letter {
+            self.channel.expect(Next::Command);
+        }
         // With room for the longest: a vector that grows leaves a copy behind that nobody wipes.
         let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE));
         let mut fits = true;

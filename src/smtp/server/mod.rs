@@ -33,6 +33,11 @@ use std::io::{self, Read, Write};
 
 /// What a session is held over. `TimedOut` or `WouldBlock` from a read means that the client has been idle too long.
 pub trait Channel: Read + Write {
+    /// Hears what the client is to say next, for those channels whose patience depends on it.
+    fn expect(&mut self, next: Next) {
+        let _ = next;
+    }
+
     /// Whether STARTTLS is to be had: not where TLS is on already.
     fn can_start_tls(&self) -> bool {
         false
@@ -42,6 +47,15 @@ pub trait Channel: Read + Write {
     fn start_tls(&mut self) -> io::Result<String> {
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// What a client is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// One line: a command, or its part of AUTH.
+    Command,
+    /// A letter to its end, with every chunk and what stands between them.
+    Letter,
 }
 
 /// A channel of two halves, as standard input and output are.
@@ -86,6 +100,17 @@ pub trait Postmaster {
     fn recipient(&mut self, guest: &Guest, mail: &Mail, recipient: &Recipient) -> Result<(), Answer> {
         let _ = (guest, mail, recipient);
         Ok(())
+    }
+
+    /// Verbs beyond the standard's that this postmaster knows; each begins with an X. EHLO offers them.
+    fn verbs(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Obeys one of [`Postmaster::verbs`]. Each line that `tell` gets goes to the client before the answer, under the same code.
+    fn obey(&mut self, guest: &Guest, verb: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+        let _ = (guest, verb, tell);
+        Answer::new(502, (5, 1), "there is no such command")
     }
 
     /// Takes a letter: reads `content` to its end, makes sure that it lasts, and only then returns the text of the 250.

@@ -4,7 +4,7 @@
 //! end end it. What a client was told before TLS, and what it said, is forgotten with the handshake (RFC 3207 §4.2).
 //! RFC 5321 §4.1.4 (the order of commands), RFC 4954 (AUTH), RFC 2920 §3.2 (what a pipelining client expects).
 
-use super::command::{Chunk, Command};
+use super::command::{self, Chunk, Command};
 use super::content::{Broken, Content, Dots, Framing};
 use super::dialogue::Dialogue;
 use super::{Answer, Auth, Channel, End, Guest, Mail, Postmaster, Terms};
@@ -96,6 +96,7 @@ impl Session<'_> {
                 self.say(&Answer::new(221, (0, 0), "good-bye"));
                 return Err(End::Quit);
             }
+            Command::Foreign(verb) => self.foreign(&verb)?,
             // The dialogue has answered these.
             Command::Noop | Command::Vrfy | Command::Expn | Command::Help => {}
         }
@@ -132,8 +133,27 @@ impl Session<'_> {
         if self.may_authenticate() {
             lines.push_str("\nAUTH PLAIN LOGIN");
         }
+        for verb in self.postmaster.verbs() {
+            let _ = write!(lines, "\n{verb}");
+        }
         lines.push_str("\nHELP");
         lines
+    }
+
+    /// A verb of the postmaster's own, or nobody's.
+    fn foreign(&mut self, verb: &str) -> Result<(), End> {
+        if !self.postmaster.verbs().contains(&verb) {
+            return self.dialogue.complain(&command::no_such_command());
+        }
+        let (dialogue, mut told) = (&mut self.dialogue, Ok(()));
+        let answer = self.postmaster.obey(&self.guest, verb, &mut |line| {
+            if told.is_ok() {
+                told = dialogue.say_more(250, line);
+            }
+        });
+        told?;
+        self.say(&answer);
+        Ok(())
     }
 
     fn may_authenticate(&self) -> bool {

@@ -11,12 +11,14 @@ struct Client {
     then: Option<io::ErrorKind>,
     gets: Vec<String>,
     tls: bool,
+    /// What it was expected to say, each once.
+    expected: Vec<Next>,
 }
 
 impl Client {
     fn new(sends: &[&[u8]]) -> Self {
         let sends = sends.iter().filter(|part| !part.is_empty()).map(|part| part.to_vec()).collect();
-        Self { sends, then: None, gets: Vec::new(), tls: false }
+        Self { sends, then: None, gets: Vec::new(), tls: false, expected: Vec::new() }
     }
 }
 
@@ -43,6 +45,11 @@ impl Write for Client {
 }
 
 impl Channel for Client {
+    fn expect(&mut self, next: Next) {
+        if self.expected.last() != Some(&next) {
+            self.expected.push(next);
+        }
+    }
     fn can_start_tls(&self) -> bool {
         self.tls
     }
@@ -262,6 +269,53 @@ fn chunks_make_one_letter_and_each_is_acknowledged() {
     assert_eq!(desk.letters[0].2, "NOOP\r\n.\r\n.\r\n", "dots mean nothing in chunks");
     let (desk, ..) = session(&format!("{ADDRESSED}BDAT 3\r\nabcBDAT 0 LAST\r\n"));
     assert_eq!(desk.letters[0].2, "abc");
+}
+
+#[test]
+fn a_letter_s_chunks_and_what_stands_between_them_are_one_wait() {
+    use Next::{Command, Letter};
+    for (letters, expected) in [
+        ("NOOP\r\nNOOP\r\n", vec![Command]),
+        ("MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nDATA\r\nx\r\n.\r\n", vec![Command, Letter, Command]),
+        (
+            "MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nBDAT 1\r\nxNOOP\r\nBDAT 1 LAST\r\nx",
+            vec![Command, Letter, Command],
+        ),
+        ("MAIL FROM:<a@x.org>\r\nRCPT TO:<b@y.org>\r\nBDAT 1\r\nxRSET\r\n", vec![Command, Letter, Command]),
+    ] {
+        let mut client = Client::new(&[letters.as_bytes()]);
+        serve(&mut client, &mut Desk::default());
+        assert_eq!(client.expected, expected, "{letters}");
+    }
+}
+
+#[test]
+fn a_verb_of_the_postmaster_s_is_offered_obeyed_and_nobody_else_s() {
+    struct Lists(Desk);
+    impl Postmaster for Lists {
+        fn terms(&self) -> Terms {
+            self.0.terms()
+        }
+        fn verbs(&self) -> &'static [&'static str] {
+            &["XLIST"]
+        }
+        fn obey(&mut self, _: &Guest, verb: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+            tell(verb);
+            tell("250 ok\r\n");
+            Answer::new(250, (0, 0), "that is all")
+        }
+        fn accept(&mut self, _: &Guest, _: &Mail, _: &Envelope, _: &mut dyn Read) -> Result<String, Answer> {
+            Ok(String::new())
+        }
+    }
+    let mut client = Client::new(&[b"EHLO x\r\nxlist\r\nXLIST all\r\nXOTHER\r\n"]);
+    serve(&mut client, &mut Lists(Desk::default()));
+    let said = client.gets.concat();
+    assert!(said.contains("\r\n250-XLIST\r\n"), "{said}");
+    let answers = said.split("250 HELP\r\n").nth(1).unwrap();
+    assert!(answers.starts_with("250-XLIST\r\n250-250 ok??\r\n250 2.0.0 that is all\r\n501 "), "{answers}");
+    assert!(answers.ends_with("500 5.5.1 there is no such command; try HELP\r\n"), "{answers}");
+    assert!(session("XLIST\r\n").1.ends_with("500 there is no such command; try HELP\r\n"));
 }
 
 #[test]

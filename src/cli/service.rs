@@ -1,0 +1,155 @@
+//! The machine's service, from the side of those who use it: `sendmail`, `sendmail -bs`, `mailq`.
+//!
+//! A caller without a configuration of its own hands its letter to the service, whose socket is where
+//! `$PILLARBOX_SOCKET` says (an argument cannot), else at its usual place. The service is then the relay: the same client
+//! speaks to it, and what it refuses is told. Nothing is kept on this side: while nobody answers the letter is the
+//! caller's, with 75.
+
+use super::configuration::Configuration;
+use super::exit::sysexits;
+use super::host;
+use super::sendmail::Face;
+use crate::config::{Account, Auth, Host, Queue, Serve, Settings, Tls};
+use crate::outcome::printable;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks whether the service is back.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// How long the service may take over each part of a list.
+const LIST: Duration = Duration::from_secs(30);
+
+/// The service's socket, where there is one.
+pub fn socket() -> Option<PathBuf> {
+    let path = host::variable("PILLARBOX_SOCKET").map_or_else(|| Serve::default().socket, PathBuf::from);
+    path.metadata().is_ok_and(|found| found.file_type().is_socket()).then_some(path)
+}
+
+/// What a caller of the service has instead of a configuration: one way out, and no queue.
+pub fn configuration(socket: &Path) -> Configuration {
+    let account = Account {
+        hosts: vec![Host::Unix(socket.to_owned())],
+        tls: Tls::Off,
+        auth: Auth::Off,
+        // The attempt as a whole has its own end, and a disk may take its time over the last answer.
+        timeout: Duration::from_mins(5),
+        ..Account::new("service")
+    };
+    let queue = Queue { enabled: false, ..Queue::default() };
+    let settings = Settings { accounts: vec![account], queue, ..Settings::default() };
+    Configuration { settings, queue_dir: None, argument: None, service: Some(socket.to_owned()) }
+}
+
+/// How long a letter of so many octets may take: what a caller waits, and a second for each MiB.
+pub fn patience(deadline: Duration, octets: u64) -> Duration {
+    deadline + Duration::from_secs(octets >> 20)
+}
+
+/// Waits until somebody answers at the socket. `false`: nobody does by `until`.
+pub fn is_back(socket: &Path, until: Instant) -> bool {
+    loop {
+        if UnixStream::connect(socket).is_ok() {
+            return true;
+        }
+        if Instant::now() + BREATH >= until {
+            return false;
+        }
+        thread::sleep(BREATH);
+    }
+}
+
+/// `sendmail -bs`: the caller speaks with the service itself.
+pub fn speak(face: Face<'_>, socket: &Path) -> u8 {
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) => return away(face, socket, &error),
+    };
+    let up = stream.try_clone();
+    let Ok(mut up) = up else { return sysexits::OSERR };
+    let pump = move || {
+        let copied = copy(&mut io::stdin().lock(), &mut up);
+        // The end of the caller's words, or of the service's patience with them.
+        let _ = up.shutdown(Shutdown::Write);
+        copied
+    };
+    // It is not waited for: it may sit before a caller who has nothing more to say.
+    if thread::Builder::new().name("input".into()).spawn(pump).is_err() {
+        return sysexits::OSERR;
+    }
+    match copy(&mut &stream, &mut io::stdout().lock()) {
+        Ok(()) => 0,
+        Err(_) => sysexits::IOERR,
+    }
+}
+
+/// Copies each piece as it comes.
+fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to.write_all(&piece[..n]).and_then(|()| to.flush())?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `mailq`: the caller's letters, or all of them where the caller may see that, as the service lists them.
+pub fn list(face: Face<'_>, socket: &Path) -> u8 {
+    match listed(face, socket) {
+        Ok(status) => status,
+        Err(error) => away(face, socket, &error),
+    }
+}
+
+fn listed(face: Face<'_>, socket: &Path) -> io::Result<u8> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(LIST))?;
+    stream.set_write_timeout(Some(LIST))?;
+    let mut lines = BufReader::new(stream.try_clone()?);
+    // Greeting, then EHLO's answer: whoever does not say 2xx to these has no list either.
+    let is_fine = |(code, text): (String, String)| {
+        if code.starts_with('2') { Ok(()) } else { Err(io::Error::other(format!("it says {code} {text}"))) }
+    };
+    is_fine(reply(&mut lines, &mut |_| ())?)?;
+    stream.write_all(b"EHLO localhost\r\n")?;
+    is_fine(reply(&mut lines, &mut |_| ())?)?;
+    stream.write_all(b"XQUEUE\r\n")?;
+    let mut status = 0;
+    let (code, text) =
+        reply(&mut lines, &mut |line| status = status.max(face.print(&format!("{}\n", printable(line)))))?;
+    let _ = stream.write_all(b"QUIT\r\n");
+    if code == "250" {
+        return Ok(status);
+    }
+    face.say(&format!("the service at {} says {code} {}", socket.display(), printable(&text)));
+    Ok(sysexits::TEMPFAIL)
+}
+
+/// Reads a reply; gives its code and last line, and those before it to `more`.
+fn reply(lines: &mut impl BufRead, more: &mut dyn FnMut(&str)) -> io::Result<(String, String)> {
+    loop {
+        let mut line = Vec::new();
+        lines.take(64 * 1024).read_until(b'\n', &mut line)?;
+        let text = String::from_utf8_lossy(&line);
+        let text = text.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+        match (text.get(..3), text.get(3..4), text.get(4..)) {
+            (Some(_), Some("-"), Some(rest)) => more(rest),
+            (Some(code), Some(" "), Some(rest)) => return Ok((code.to_owned(), rest.to_owned())),
+            _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak SMTP")),
+        }
+    }
+}
+
+/// Nobody answers.
+fn away(face: Face<'_>, socket: &Path, error: &io::Error) -> u8 {
+    face.say(&format!("the service at {} does not answer: {}", socket.display(), crate::outcome::words(error)));
+    sysexits::TEMPFAIL
+}

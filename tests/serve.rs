@@ -1,0 +1,685 @@
+//! The machine's service and those who use it: the real programs, a UNIX socket, and users who are not friends.
+//!
+//! As root the service runs under a uid of its own, and its clients under two others. As anybody else all are one, and
+//! what needs several is skipped and says so. Letters stay in the queue (nobody listens at the relay's port) unless a
+//! test says otherwise.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use support::household::Ended;
+use support::relay::{Relay, Script};
+
+/// How long anything may take before the test has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Nobody has these.
+const SERVICE: u32 = 64_000;
+const ALICE: u32 = 64_001;
+const BOB: u32 = 64_002;
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether there can be several users; a skipped test says so.
+fn can_be_others() -> bool {
+    if !is_root() {
+        assert!(std::env::var_os("CI").is_none(), "this test needs root");
+        eprintln!("skipped: only root can be several users");
+    }
+    is_root()
+}
+
+/// Whether a program is there; a skipped test says so.
+fn has(program: &str) -> bool {
+    let has = ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
+    if !has {
+        eprintln!("skipped: {program} is not installed");
+    }
+    has
+}
+
+/// A machine with a service.
+struct Machine {
+    dir: tempfile::TempDir,
+    relay: String,
+    service: Option<Child>,
+}
+
+impl Machine {
+    /// One whose `[serve]` has these lines, with its service running.
+    fn new(lines: &str) -> Self {
+        let mut machine = Self::at_rest("127.0.0.1:1");
+        machine.configure(lines);
+        machine.start();
+        machine
+    }
+
+    /// One without a service yet.
+    fn at_rest(relay: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        for (program, from) in
+            [("sendmail", env!("CARGO_BIN_EXE_sendmail")), ("pillarbox", env!("CARGO_BIN_EXE_pillarbox"))]
+        {
+            let to = dir.path().join(program);
+            // Others may not reach the place where it was built.
+            if fs::hard_link(from, &to).is_err() {
+                fs::copy(from, &to).unwrap();
+            }
+        }
+        for (name, mode) in [("run", 0o755), ("spool", 0o700), ("home", 0o755)] {
+            let path = dir.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        }
+        let machine = Self { dir, relay: relay.to_owned(), service: None };
+        machine.give_to_service("run");
+        machine.give_to_service("spool");
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("run/submit.sock")
+    }
+
+    fn give_to_service(&self, name: &str) {
+        if is_root() {
+            chown(self.path(name), Some(SERVICE), Some(SERVICE)).unwrap();
+        }
+    }
+
+    fn configure(&self, lines: &str) {
+        let text = format!(
+            "log = \"stderr\"\ndomain = \"box.example\"\n[account.relay]\nhost = \"{}\"\ntls = \"none\"\nuser = \"u\"\n\
+             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = {:?}\n{lines}\n",
+            self.relay,
+            self.socket()
+        );
+        fs::write(self.path("config.toml"), text).unwrap();
+        fs::set_permissions(self.path("config.toml"), Permissions::from_mode(0o600)).unwrap();
+        self.give_to_service("config.toml");
+    }
+
+    /// `pillarbox serve` as the service's user, its log in a file.
+    fn service(&self) -> Command {
+        let mut command = Command::new(self.path("pillarbox"));
+        command.args(["serve", "-C"]).arg(self.path("config.toml"));
+        command.env_clear().env("PILLARBOX_QUEUE_DIR", self.path("spool")).env("PATH", "/usr/bin:/bin");
+        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap());
+        self.as_user(&mut command, SERVICE);
+        command
+    }
+
+    fn start(&mut self) {
+        self.service = Some(self.service().spawn().unwrap());
+        self.wait_for("the service", || self.log().contains("serving"));
+    }
+
+    fn as_user(&self, command: &mut Command, uid: u32) {
+        if is_root() {
+            command.uid(uid).gid(uid);
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    fn wait_for(&self, what: &str, mut there: impl FnMut() -> bool) {
+        let until = Instant::now() + PATIENCE;
+        while !there() {
+            assert!(Instant::now() < until, "{what} did not come; the log: {}", self.log());
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.service.as_ref().unwrap().id().try_into().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for the service to end; gives its status.
+    fn ended(&mut self) -> i32 {
+        self.service.take().unwrap().wait().unwrap().code().unwrap_or(-1)
+    }
+
+    /// A program of a user's, with the service's socket in its environment.
+    fn command(&self, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PILLARBOX_SOCKET", self.socket());
+        command.env("HOME", self.path("home")).current_dir("/");
+        self.as_user(&mut command, uid);
+        command
+    }
+
+    fn sendmail(&self, uid: u32, words: &[&str], letter: &[u8]) -> Ended {
+        Ended::of(self.command(uid, self.path("sendmail")).args(words), letter)
+    }
+
+    fn mailq(&self, uid: u32) -> String {
+        let ended = Ended::of(self.command(uid, self.path("sendmail")).arg("-bp"), b"");
+        assert_eq!((ended.status, &*ended.stderr), (0, ""), "{ended:?}");
+        ended.stdout
+    }
+
+    /// The letters in the queue, as they lie there, in the order of their arrival.
+    fn letters(&self) -> Vec<String> {
+        let mut names: Vec<PathBuf> = self.names("spool/letters");
+        names.sort();
+        names.iter().map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect()
+    }
+
+    /// What is in a directory; nothing where that was never needed.
+    fn names(&self, dir: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path(dir));
+        entries.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
+    }
+
+    /// Asserts that nothing lies about that is no letter.
+    fn nothing_half_kept(&self) {
+        for dir in ["spool/tmp", "spool/corrupt"] {
+            assert_eq!(self.names(dir), [PathBuf::new(); 0], "{dir}");
+        }
+    }
+
+    /// A connection whose greeting has been heard.
+    fn client(&self) -> Client {
+        let mut client = Client(BufReader::new(self.connect()));
+        assert!(client.hear().starts_with("220 "));
+        client
+    }
+
+    fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(self.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut service) = self.service.take() {
+            let _ = service.kill();
+            let _ = service.wait();
+        }
+    }
+}
+
+/// Somebody who speaks SMTP by hand.
+struct Client(BufReader<UnixStream>);
+
+impl Client {
+    fn say(&mut self, text: &str) {
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The last line of the next reply; empty at the end.
+    fn hear(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            self.0.read_line(&mut line).unwrap();
+            if line.get(3..4) != Some("-") {
+                return line;
+            }
+        }
+    }
+
+    /// Says a line and hears its answer.
+    fn ask(&mut self, line: &str) -> String {
+        self.say(&format!("{line}\r\n"));
+        self.hear()
+    }
+}
+
+const LETTER: &[u8] = b"Subject: hello\n\ntext\n";
+
+/// Whoever this test is, when it speaks to the socket itself.
+fn me() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name
+}
+
+#[test]
+fn a_letter_goes_through_the_service_to_the_relay() {
+    let relay = Relay::start(Script::open());
+    let mut machine = Machine::at_rest(&relay.address.to_string());
+    machine.configure("");
+    machine.start();
+    machine.sendmail(ALICE, &["-N", "never", "carol@example.org"], LETTER).silent_success();
+    relay.wait_for(1);
+    machine.wait_for("the relay's word", || machine.log().contains("status=relayed"));
+    let heard = relay.finish();
+    let letter = &heard[0].letters[0];
+    assert_eq!(letter.recipients, ["RCPT TO:<carol@example.org> NOTIFY=NEVER"]);
+    let content = String::from_utf8_lossy(&letter.content).into_owned();
+    let uid = if is_root() { ALICE } else { nix::unistd::geteuid().as_raw() };
+    assert!(content.starts_with("Received: by "), "{content}");
+    assert!(content.contains(&format!(" (Pillarbox, from userid {uid})\r\n\twith ESMTP; ")), "{content}");
+    machine.wait_for("the end of the letter", || machine.mailq(ALICE) == "Mail queue is empty\n");
+}
+
+#[test]
+fn nobody_can_read_what_is_the_service_s_or_another_s() {
+    if !can_be_others() {
+        return;
+    }
+    let machine = Machine::new("");
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.sendmail(BOB, &["dave@example.org"], LETTER).silent_success();
+    for place in ["config.toml", "spool", "spool/letters"] {
+        let read = machine.command(BOB, "ls").arg("-la").arg(machine.path(place)).output().unwrap();
+        let cat = machine.command(BOB, "cat").arg(machine.path(place)).output().unwrap();
+        assert!(!cat.status.success() && cat.stdout.is_empty(), "{place}");
+        assert!(place == "config.toml" || !read.status.success(), "{place}");
+    }
+    assert!(machine.mailq(BOB).contains("dave@example.org") && !machine.mailq(BOB).contains("carol@example.org"));
+    assert!(machine.mailq(ALICE).contains("carol@example.org") && !machine.mailq(ALICE).contains("dave@example.org"));
+    for all in [0, SERVICE] {
+        assert!(machine.mailq(all).contains("-- 0 Kbytes in 2 Requests."), "{}", machine.mailq(all));
+    }
+    // The tool sees to it that root works as the queue's owner; nobody else can.
+    let config = machine.path("home/root.toml");
+    fs::write(&config, "[account.a]\nhost = \"h\"\n").unwrap();
+    let list = |uid| {
+        let mut command = machine.command(uid, machine.path("pillarbox"));
+        command.env("PILLARBOX_CONFIG", &config);
+        command.env("PILLARBOX_QUEUE_DIR", machine.path("spool")).args(["queue", "list", "--json"]);
+        Ended::of(&mut command, b"")
+    };
+    assert_ne!(list(BOB).status, 0);
+    assert_eq!(list(0).stdout.lines().count(), 2, "{:?}", list(0));
+}
+
+#[test]
+fn nobody_can_send_as_another() {
+    if !can_be_others() {
+        return;
+    }
+    let machine = Machine::new("trusted_users = [\"root\", \"64002\"]");
+    let forged = b"Received: by box.example (Pillarbox, from userid 0)\n\twith ESMTP; today\nSubject: x\n\nx\n";
+    machine.sendmail(ALICE, &["carol@example.org"], forged).silent_success();
+    let letter = &machine.letters()[0];
+    let first = letter.find("Received: ").unwrap();
+    assert!(
+        letter[first..].starts_with("Received: by ")
+            && letter[first..].find("from userid 64001)") < letter[first..].find("userid 0")
+    );
+    assert!(letter.contains("\nuid 64001\n"), "{letter}");
+    for (uid, from, fine) in [
+        (ALICE, "uid64002@box.example", false),
+        (ALICE, "root@box.example", false),
+        (ALICE, "uid64001@elsewhere.example", false),
+        (ALICE, "uid64001@box.example", true),
+        (ALICE, "uid64001+detail@localhost", true),
+        (ALICE, "", true),
+        (BOB, "anybody@elsewhere.example", true),
+        (0, "anybody@elsewhere.example", true),
+    ] {
+        let ended = machine.sendmail(uid, &["-f", from, "carol@example.org"], LETTER);
+        if fine {
+            assert_eq!((ended.status, &*ended.stderr), (0, ""), "{uid} {from}");
+        } else {
+            ended
+                .says(65, &["refused", "uid64001 (uid 64001 gid 64001) may not send as", from, "uid64001@box.example"]);
+        }
+    }
+    // What EHLO says is not in the stamp.
+    let mut client = machine.client();
+    client.ask("EHLO (Pillarbox,from.userid.7)");
+    client.ask(&format!("MAIL FROM:<{}@box.example>", me()));
+    client.ask("RCPT TO:<x@example.org>");
+    client.ask("DATA");
+    assert!(client.ask("Subject: x\r\n\r\n.").starts_with("250 "));
+    assert!(!machine.letters().last().unwrap().contains("userid.7"));
+}
+
+#[test]
+fn what_is_too_much_is_refused_with_its_reason_and_others_go_on() {
+    if !can_be_others() {
+        return;
+    }
+    let to = ["carol@example.org", "dave@example.org", "erin@example.org"];
+    let many = |words: &[&str], letter: &[u8], machine: &Machine| machine.sendmail(ALICE, words, letter);
+    let machine = Machine::new("letters_per_hour = 2\nmax_recipients = 2\nmax_size = \"4K\"");
+    many(&to[..1], &[b"Subject: x\n\n".as_slice(), &b"0123456789\n".repeat(500)].concat(), &machine)
+        .says(65, &["takes letters of 4096 octets at most"]);
+    // Three recipients take two letters.
+    many(&to, LETTER, &machine).silent_success();
+    many(&to[..1], LETTER, &machine).says(75, &["452", "2 letters in this hour", "nothing is kept"]);
+    machine.sendmail(BOB, &to[..1], LETTER).silent_success();
+    machine.sendmail(0, &to[..1], LETTER).silent_success();
+    assert_eq!(machine.letters().len(), 4);
+    machine.nothing_half_kept();
+
+    let machine = Machine::new("allow_users = \"64002\"");
+    many(&to[..1], LETTER, &machine).says(65, &["uid64001", "may not send mail on this machine"]);
+    machine.sendmail(BOB, &to[..1], LETTER).silent_success();
+
+    let machine = Machine::new("disk_reserve = \"1000000G\"");
+    many(&to[..1], LETTER, &machine).says(75, &["452", "the disk is too full"]);
+    assert_eq!(machine.letters().len(), 0);
+}
+
+#[test]
+fn callers_in_a_sandbox_can_send() {
+    if !can_be_others() || !has("setpriv") || !has("unshare") {
+        return;
+    }
+    let machine = Machine::new("");
+    let sendmail = machine.path("sendmail").display().to_string();
+    let large = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(40_000)].concat();
+    let read_only = format!(
+        "mount --make-rprivate / && mount --rbind / /mnt && mount -o remount,ro,bind /mnt && \
+         exec chroot /mnt setpriv --reuid 64001 --regid 64001 --clear-groups --no-new-privs {sendmail} carol@example.org"
+    );
+    let cases: [(&str, u32, Vec<&str>); 4] = [
+        ("no new privileges", ALICE, vec!["setpriv", "--no-new-privs", &sendmail, "carol@example.org"]),
+        ("no file may grow", ALICE, vec!["bash", "-c", "ulimit -f 0; exec \"$0\" carol@example.org", &sendmail]),
+        ("few files", ALICE, vec!["bash", "-c", "ulimit -n 6; exec \"$0\" carol@example.org", &sendmail]),
+        ("nothing can be written", 0, vec!["unshare", "-m", "bash", "-c", &read_only]),
+    ];
+    for (name, uid, words) in cases {
+        for letter in [LETTER, &large] {
+            let mut command = machine.command(uid, words[0]);
+            command.args(&words[1..]);
+            let ended = Ended::of(&mut command, letter);
+            assert_eq!((ended.status, &*ended.stderr), (0, ""), "{name}, {} octets", letter.len());
+        }
+    }
+    assert_eq!(machine.letters().len(), 8);
+    assert!(machine.letters().iter().all(|letter| letter.contains("\nuid 64001\n")));
+}
+
+#[test]
+fn a_crowd_and_a_drip_stop_nobody_else() {
+    if !can_be_others() {
+        return;
+    }
+    let machine = Machine::new("command_timeout = \"1s\"\nletter_timeout = \"2s\"");
+    // One user's connections, of which most are turned away, and each of the others says an octet now and then.
+    let mut crowd: Vec<UnixStream> = (0..200).map(|_| machine.connect()).collect();
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    let mut told = Vec::new();
+    crowd.retain_mut(|client| {
+        let mut first = [0; 3];
+        client.read_exact(&mut first).unwrap();
+        if first == *b"421" {
+            let mut rest = String::new();
+            client.read_to_string(&mut rest).unwrap();
+            told.push(rest);
+        }
+        first == *b"220"
+    });
+    assert_eq!((crowd.len(), told.len()), (16, 184));
+    assert!(told[0].contains("you have 16 connections, which is all that one user may have; try again later"));
+    machine.sendmail(BOB, &["carol@example.org"], LETTER).silent_success();
+    // The drips are told that their time is over, and leave, however often they say something.
+    let mut dripping = crowd;
+    machine.wait_for("the end of the drips", || {
+        dripping.retain_mut(|client| client.write_all(b"N").is_ok());
+        dripping.is_empty()
+    });
+    assert!(machine.log().contains("reason=idle"), "{}", machine.log());
+    machine.client();
+    machine.nothing_half_kept();
+}
+
+#[test]
+fn a_letter_that_drips_ends_with_its_time() {
+    let machine = Machine::new("letter_timeout = \"1s\"");
+    let mut client = machine.client();
+    client.ask(&format!("MAIL FROM:<{}@box.example>", me()));
+    client.ask("RCPT TO:<x@example.org>");
+    assert!(client.ask("DATA").starts_with("354 "));
+    machine.wait_for("the end of the drip", || client.0.get_mut().write_all(b"x").is_err());
+    assert_eq!(machine.letters().len(), 0);
+    machine.nothing_half_kept();
+}
+
+#[test]
+fn a_client_that_vanishes_at_any_octet_leaves_nothing_half_kept() {
+    let machine = Machine::new("letters_per_hour = 60000\ndisk_reserve = \"0K\"");
+    for bdat in [false, true] {
+        let letter = "Subject: x\r\n\r\n..x\r\n";
+        let content = if bdat {
+            format!("BDAT 10\r\n{}BDAT {} LAST\r\n{}", &letter[..10], letter.len() - 10, &letter[10..])
+        } else {
+            format!("DATA\r\n{letter}.\r\n")
+        };
+        let dialogue = format!("EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<x@y.z>\r\n{content}QUIT\r\n");
+        let before = machine.letters().len();
+        let mut taken = 0;
+        for n in 0..=dialogue.len() {
+            let mut stream = machine.connect();
+            stream.write_all(&dialogue.as_bytes()[..n]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut heard = String::new();
+            stream.read_to_string(&mut heard).unwrap();
+            taken += heard.matches("queued as").count();
+        }
+        assert_eq!(taken, "QUIT\r\n".len() + 1, "bdat {bdat}");
+        assert_eq!(machine.letters().len() - before, taken, "bdat {bdat}");
+        machine.nothing_half_kept();
+    }
+}
+
+#[test]
+fn one_session_carries_many_letters_pipelined_or_in_chunks() {
+    let machine = Machine::new("");
+    let mut client = machine.client();
+    client.ask("EHLO x");
+    let from = format!("{}@box.example", me());
+    for i in 0..200 {
+        if i % 2 == 0 {
+            client.say(&format!("MAIL FROM:<{from}>\r\nRCPT TO:<r{i}@y.z>\r\nDATA\r\n"));
+            let heard: Vec<String> = (0..3).map(|_| client.hear()).collect();
+            assert!(heard[2].starts_with("354"), "{heard:?}");
+            client.say("Subject: x\r\n\r\nx\r\n.\r\n");
+        } else {
+            client.say(&format!("MAIL FROM:<{from}>\r\nRCPT TO:<r{i}@y.z>\r\nBDAT 14 LAST\r\nSubject: x\r\n\r\n"));
+            assert!(client.hear().starts_with("250") && client.hear().starts_with("250"));
+        }
+        let heard = client.hear();
+        assert!(heard.contains("queued as"), "{i}: {heard}");
+    }
+    assert!(client.ask("QUIT").starts_with("221 "));
+    assert_eq!(machine.letters().len(), 200);
+    machine.nothing_half_kept();
+}
+
+#[test]
+fn a_stop_lets_a_letter_come_to_its_end_and_sends_the_others_away() {
+    let mut machine = Machine::new("");
+    let (mut idle, mut busy) = (machine.client(), machine.client());
+    busy.ask(&format!("MAIL FROM:<{}@box.example>", me()));
+    busy.ask("RCPT TO:<x@example.org>");
+    busy.ask("DATA");
+    busy.say("Subject: x\r\n");
+    // So that it has been read.
+    machine.wait_for("the letter's beginning", || machine.log().contains("serving"));
+    thread::sleep(Duration::from_millis(200));
+    machine.signal(Signal::SIGTERM);
+    assert!(idle.hear().starts_with("421 4.3.2 "), "the idle client");
+    assert_eq!(idle.hear(), "");
+    machine.wait_for("the end of the socket", || !machine.socket().exists());
+    assert!(busy.ask("\r\nx\r\n.").contains("queued as"));
+    assert!(busy.hear().starts_with("421 4.3.2 "), "no more letters");
+    assert_eq!(machine.ended(), 0);
+    assert_eq!(machine.letters().len(), 1);
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).says(78, &["there is no configuration"]);
+}
+
+#[test]
+fn new_settings_come_with_a_signal_and_wrong_ones_change_nothing() {
+    let machine = Machine::new("");
+    let recipients = ["a@y.z", "b@y.z"];
+    machine.configure("max_recipients = \"many\"");
+    machine.signal(Signal::SIGHUP);
+    machine.wait_for("the complaint", || machine.log().contains("not reloaded"));
+    assert!(machine.log().contains("max_recipients: "), "{}", machine.log());
+    machine.sendmail(ALICE, &recipients, LETTER).silent_success();
+    machine.configure("max_recipients = 1");
+    machine.signal(Signal::SIGHUP);
+    machine.wait_for("the new settings", || machine.log().contains(" reloaded file="));
+    let mut client = machine.client();
+    client.ask("MAIL FROM:<>");
+    assert!(client.ask("RCPT TO:<a@y.z>").starts_with("250 "));
+    assert!(client.ask("RCPT TO:<b@y.z>").starts_with("452 "));
+}
+
+#[test]
+fn its_supervisor_is_told_and_hands_over_the_socket() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("");
+    let supervisor = UnixDatagram::bind(machine.path("notify")).unwrap();
+    fs::set_permissions(machine.path("notify"), Permissions::from_mode(0o666)).unwrap();
+    supervisor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hear = |wanted: &str| loop {
+        let mut octets = [0; 512];
+        let n = supervisor.recv(&mut octets).unwrap_or_else(|error| panic!("no {wanted}: {error}"));
+        if String::from_utf8_lossy(&octets[..n]).lines().any(|line| line == wanted) {
+            return;
+        }
+    };
+    let mut command = machine.service();
+    command.env("NOTIFY_SOCKET", machine.path("notify")).env("WATCHDOG_USEC", "100000");
+    machine.service = Some(command.spawn().unwrap());
+    for (signal, words) in [
+        (None, &["READY=1", "WATCHDOG=1"][..]),
+        (Some(Signal::SIGHUP), &["RELOADING=1", "READY=1"]),
+        (Some(Signal::SIGTERM), &["STOPPING=1"]),
+    ] {
+        if let Some(signal) = signal {
+            machine.signal(signal);
+        }
+        words.iter().for_each(|word| hear(word));
+    }
+    assert_eq!(machine.ended(), 0);
+
+    if !has("systemd-socket-activate") {
+        return;
+    }
+    let socket = machine.socket();
+    let mut activated = Command::new("systemd-socket-activate");
+    activated.arg("-E").arg(format!("PILLARBOX_QUEUE_DIR={}", machine.path("spool").display()));
+    activated
+        .arg("-l")
+        .arg(&socket)
+        .arg(machine.path("pillarbox"))
+        .args(["serve", "-C"])
+        .arg(machine.path("config.toml"));
+    activated.stdin(Stdio::null()).stdout(Stdio::null());
+    activated.stderr(fs::File::create(machine.path("log")).unwrap());
+    machine.as_user(&mut activated, SERVICE);
+    machine.service = Some(activated.spawn().unwrap());
+    machine.wait_for("the socket", || socket.exists());
+    if is_root() {
+        fs::set_permissions(&socket, Permissions::from_mode(0o666)).unwrap();
+    }
+    // The first letter starts the service, and waits for it.
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.sendmail(ALICE, &["dave@example.org"], LETTER).silent_success();
+    assert_eq!(machine.letters().len(), 2);
+    machine.signal(Signal::SIGTERM);
+    assert_eq!(machine.ended(), 0);
+    assert!(socket.exists(), "the socket is its owner's to remove");
+}
+
+#[test]
+fn while_nobody_answers_the_letter_is_the_caller_s() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("");
+    // A socket that a dead service left.
+    drop(UnixListener::bind(machine.socket()).unwrap());
+    machine.give_to_service("run/submit.sock");
+    let socket = machine.socket().display().to_string();
+    let ended = machine.sendmail(ALICE, &["carol@example.org"], LETTER);
+    ended.says(75, &["<carol@example.org> deferred", &socket, "nothing is kept"]);
+    Ended::of(machine.command(ALICE, machine.path("sendmail")).arg("-bp"), b"").says(75, &[&socket, "does not answer"]);
+    Ended::of(machine.command(ALICE, machine.path("sendmail")).arg("-bs"), b"").says(75, &[&socket, "does not answer"]);
+    // One that comes back while the caller waits.
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| machine.sendmail(ALICE, &["carol@example.org"], LETTER));
+        thread::sleep(Duration::from_millis(300));
+        let child = machine.service().spawn().unwrap();
+        (late.join().unwrap(), child)
+    });
+    machine.service = Some(late.1);
+    late.0.silent_success();
+    assert_eq!(machine.letters().len(), 1);
+}
+
+#[test]
+fn bs_is_a_session_with_the_service_and_own_settings_go_before_it() {
+    let machine = Machine::new("");
+    let dialogue = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<x@y.z>\r\nDATA\r\nSubject: x\r\n\r\n.\r\nQUIT\r\n";
+    let ended = Ended::of(machine.command(ALICE, machine.path("sendmail")).arg("-bs"), dialogue);
+    assert_eq!(ended.status, 0, "{ended:?}");
+    assert!(ended.stdout.contains("queued as") && ended.stdout.contains("221 "), "{ended:?}");
+    assert_eq!(machine.letters().len(), 1);
+    let config = machine.path("home/own.toml");
+    fs::write(&config, "[account.a]\nhost = \"127.0.0.1:1\"\ntls = \"none\"\n[queue]\ndeadline = \"1s\"\n").unwrap();
+    fs::set_permissions(&config, Permissions::from_mode(0o644)).unwrap();
+    let mut command = machine.command(ALICE, machine.path("sendmail"));
+    command.env("PILLARBOX_CONFIG", &config).env("PILLARBOX_QUEUE_DIR", "/nonexistent/queue").arg("x@y.z");
+    Ended::of(&mut command, LETTER).says(73, &["cannot be queued"]);
+    assert_eq!(machine.letters().len(), 1);
+}
+
+/// Between letters the process sleeps. What it costs meanwhile is printed.
+#[test]
+fn a_service_at_rest_does_not_wake_up() {
+    let machine = Machine::new("");
+    let status = fs::read_to_string(format!("/proc/{}/status", machine.pid())).unwrap();
+    status
+        .lines()
+        .filter(|line| line.starts_with("VmRSS") || line.starts_with("Rss"))
+        .for_each(|line| eprintln!("{line}"));
+    if !has("strace") {
+        return;
+    }
+    let trace = machine.path("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-p", &machine.pid().to_string(), "-o"])
+        .arg(&trace)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(strace.stderr.take().unwrap());
+    let mut first = String::new();
+    told.read_line(&mut first).unwrap();
+    if !first.contains("attached") {
+        eprintln!("skipped: {first}");
+        let _ = strace.wait();
+        return;
+    }
+    thread::sleep(Duration::from_secs(10));
+    kill(Pid::from_raw(strace.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    strace.wait().unwrap();
+    let calls = fs::read_to_string(&trace).unwrap();
+    // The calls that it sleeps in, seen at the begin and at the end, and nothing else.
+    let awake: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
+    assert!(awake.is_empty(), "{calls}");
+}
