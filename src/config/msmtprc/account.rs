@@ -1,7 +1,7 @@
 //! From what an msmtprc says about an account to the account.
 
 use super::super::check::{self, Flaw};
-use super::super::{Account, Auth, FromField, Host, PasswordSource, SessionLog, SessionLogTo, Tls, TlsVersion};
+use super::super::{Account, Auth, FromField, Host, PasswordSource, Proxy, SessionLog, SessionLogTo, Tls, TlsVersion};
 use super::Surroundings;
 use super::eval::{self, Eval};
 use std::path::PathBuf;
@@ -33,6 +33,8 @@ pub(super) struct Building {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub socket: Option<PathBuf>,
+    pub proxy_host: Option<String>,
+    pub proxy_port: Option<u16>,
     pub tls: bool,
     pub starttls: bool,
     pub trusts: Trusts,
@@ -61,6 +63,8 @@ impl Building {
             host: None,
             port: None,
             socket: None,
+            proxy_host: None,
+            proxy_port: None,
             tls: false,
             starttls: true,
             trusts: Trusts::System,
@@ -102,6 +106,11 @@ impl Building {
         if self.socket.is_some() && self.account.tls_host.is_none() {
             self.account.tls_host.clone_from(&name);
         }
+        if self.account.lmtp && self.socket.is_none() && self.port.is_none() {
+            wrong.push(("protocol", "lmtp has no port of its own; write port".to_owned()));
+        }
+        let port = self.proxy_port.unwrap_or(1080);
+        self.account.proxy = self.proxy_host.take().map(|host| Proxy { host, port, login: None });
         self.trust(&mut wrong);
         self.secret(&mut wrong);
         if self.auto_from && self.account.from.is_none() {

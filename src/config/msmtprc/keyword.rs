@@ -56,14 +56,18 @@ const KEYWORDS: &[Row] = &[
     row("host", HOST, |b, text, _| { notation::domain(text)?; put(&mut b.host, Some(text.to_owned())) }),
     row("port", PORT, |b, text, _| put(&mut b.port, set(text, notation::port)?)),
     row("socket", FILE, |b, text, around| put(&mut b.socket, set(text, |path| file(path, around))?)),
-    row("protocol", "smtp or lmtp", |_, text, _| match text {
-        "smtp" => Ok(()),
-        "lmtp" => Err("LMTP is not in this version".to_owned()),
-        _ => Err(unknown(text)),
+    row("protocol", "smtp or lmtp", |b, text, _| put(&mut b.account.lmtp, match text {
+        "smtp" => false,
+        "lmtp" => true,
+        _ => return Err(unknown(text)),
+    })),
+    row("source_ip", "an address", |b, text, _| {
+        put(&mut b.account.source_ip, set(text, |ip| ip.parse().map_err(|_| unknown(ip)))?)
     }),
-    row("source_ip", "an address", |_, text, _| not_yet(text)),
-    row("proxy_host", HOST, |_, text, _| not_yet(text)),
-    row("proxy_port", PORT, |_, text, _| not_yet(text)),
+    row("proxy_host", HOST, |b, text, _| {
+        put(&mut b.proxy_host, set(text, |name| notation::domain(name).map(|()| name.to_owned()))?)
+    }),
+    row("proxy_port", PORT, |b, text, _| put(&mut b.proxy_port, set(text, notation::port)?)),
     row("timeout", SECONDS, timeout),
     row("connect_timeout", SECONDS, timeout),
     row("domain", DOMAIN, |b, text, around| {
@@ -205,10 +209,6 @@ fn set<T>(text: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<Op
 
 fn unknown(text: &str) -> String {
     if text.is_empty() { "its argument is missing".to_owned() } else { format!("{text:?} is not known") }
-}
-
-fn not_yet(text: &str) -> Result<(), String> {
-    if text.is_empty() { Ok(()) } else { Err("is not in this version".to_owned()) }
 }
 
 /// A keyword alone means `on`.
