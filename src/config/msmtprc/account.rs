@@ -89,11 +89,6 @@ impl Building {
             return Ok(None);
         }
         let mut wrong = Vec::new();
-        self.account.proxy =
-            self.proxy_host.take().map(|host| Proxy { host, port: self.proxy_port.unwrap_or(1080), login: None });
-        if self.account.lmtp && self.port.is_none() && self.socket.is_none() {
-            wrong.push(("port", "LMTP has no port of its own; give it".to_owned()));
-        }
         self.account.tls = match (self.tls, self.starttls) {
             (false, _) => Tls::Off,
             (true, true) => Tls::StartTls,
@@ -111,6 +106,11 @@ impl Building {
         if self.socket.is_some() && self.account.tls_host.is_none() {
             self.account.tls_host.clone_from(&name);
         }
+        if self.account.lmtp && self.socket.is_none() && self.port.is_none() {
+            wrong.push(("protocol", "lmtp has no port of its own; write port".to_owned()));
+        }
+        let port = self.proxy_port.unwrap_or(1080);
+        self.account.proxy = self.proxy_host.take().map(|host| Proxy { host, port, login: None });
         self.trust(&mut wrong);
         self.secret(&mut wrong);
         if self.auto_from && self.account.from.is_none() {

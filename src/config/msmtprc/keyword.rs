@@ -62,10 +62,10 @@ const KEYWORDS: &[Row] = &[
         _ => return Err(unknown(text)),
     })),
     row("source_ip", "an address", |b, text, _| {
-        put(&mut b.account.source_ip, set(text, |text| text.parse().map_err(|_| unknown(text)))?)
+        put(&mut b.account.source_ip, set(text, |ip| ip.parse().map_err(|_| unknown(ip)))?)
     }),
     row("proxy_host", HOST, |b, text, _| {
-        put(&mut b.proxy_host, set(text, |text| notation::domain(text).map(|()| text.to_owned()))?)
+        put(&mut b.proxy_host, set(text, |name| notation::domain(name).map(|()| name.to_owned()))?)
     }),
     row("proxy_port", PORT, |b, text, _| put(&mut b.proxy_port, set(text, notation::port)?)),
     row("timeout", SECONDS, timeout),

@@ -195,8 +195,8 @@ fn an_account_without_a_host_is_there_for_others() {
 #[test]
 fn every_mistake_is_told_at_once_with_its_place() {
     let text = "hots x\nHOST x\nport 99999\naccount a\ntls yes\n  auth PLAIN\naccount a\naccount b : c\n\
-                host a b\nfrom a b@x\ntimeout 5s\nprotocol lntp\nfoo bar\ntls_fingerprint 00:11\ndefaults x\n\
-                logfile log\nsyslog LOG_DAEMON\nfrom [!a]@x\ndomain %M\neval echo host $X\nsource_ip eth0\n";
+                host a b\nfrom a b@x\ntimeout 5s\nprotocol uucp\nfoo bar\ntls_fingerprint 00:11\ndefaults x\n\
+                logfile log\nsyslog LOG_DAEMON\nfrom [!a]@x\ndomain %M\neval echo host $X\nsource_ip x\n";
     let found = problems(text);
     let expected = [
         "rc:1:1: there is no keyword \"hots\"; did you mean \"host\"?",
@@ -209,7 +209,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
         "rc:9:6: host: has a ' ' in it",
         "rc:10:6: from: \"a b@x\"",
         "rc:11:9: timeout: \"5s\" is not known; allowed: off, or a number of seconds",
-        "rc:12:10: protocol: \"lntp\" is not known",
+        "rc:12:10: protocol: \"uucp\" is not known",
         "rc:13:1: there is no keyword \"foo\"",
         "rc:14:17: tls_fingerprint: has 2 octets; SHA-256 has 32",
         "rc:15:10: defaults: it takes no argument",
@@ -218,7 +218,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
         "rc:18:6: from: only [abc] and [a-c] are known",
         "rc:19:8: domain: has a %M in it, and there is no /etc/mailname",
         "rc:20:6: eval: no command is run to read a configuration",
-        "rc:21:11: source_ip: \"eth0\" is not known",
+        "rc:21:11: source_ip: \"x\" is not known",
     ];
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found}\n{expected}");
@@ -241,6 +241,7 @@ fn what_cannot_be_right_as_a_whole_is_told_too() {
         ("socket /x\ntls on", "rc:1:8: socket: with tls it needs host"),
         ("host h\nallow_from_override off", "rc:2:21: allow_from_override: off leaves no sender"),
         ("account a\nhost a\naliases /a\naccount b\nhost b\naliases /b", "rc:6:9: aliases: /a is named above"),
+        ("host h\nprotocol lmtp", "rc:2:10: protocol: lmtp has no port of its own"),
         ("host h\neval gpg -d x", "rc:2:6: eval: no command is run"),
         ("defaults\ntls on\nauth on\naccount a\nhost a\naccount b\nhost b", "rc:3:6: auth: there is no user"),
     ] {
