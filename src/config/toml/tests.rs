@@ -28,6 +28,7 @@ fn five_lines_are_enough() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines)] // there are that many keys
 fn every_key_is_read() {
     let text = r#"
 default = "b"
