@@ -205,7 +205,7 @@ fn addresses(text: &str) -> Result<Vec<Address>, String> {
 
 /// The text of a file of root's or `uid`'s that not everybody may change.
 fn open(path: &Path, uid: u32) -> Result<String, String> {
-    let words = |error: std::io::Error| error.to_string().split(" (os error").next().unwrap_or_default().to_owned();
+    let words = |error: std::io::Error| crate::outcome::words(&error);
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
     let file: File = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(words)?;
     let found = file.metadata().map_err(words)?;

@@ -7,12 +7,13 @@
 use crate::config::{Account, Host, Settings, choose};
 use crate::envelope::{Envelope, Mailbox, ReversePath};
 use crate::message::Message;
-use crate::outcome::{Blame, Cause, Fault, Outcome, Report, Stage, Status};
+use crate::outcome::{Blame, Cause, Fault, Outcome, Reply, Report, Stage, Status};
 use crate::queue::Id;
 use crate::relay::{Connection, Unreached, Way};
-use crate::secret::{Answers, Identity, Secret, SecretEnv};
+use crate::secret::{self, Answers, Identity, Secret, SecretEnv};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,6 +43,12 @@ pub fn attempted(envelope: &Envelope, report: Report) -> Vec<Attempted> {
     envelope.recipients().iter().zip(outcomes).map(one).collect()
 }
 
+/// Whoever writes down the sessions with relays, as msmtp's log does: a letter and what became of it at one account.
+pub trait Ledger: Send + Sync {
+    /// The report has an outcome for each recipient of the envelope, in its order.
+    fn enter(&self, envelope: &Envelope, message: &Message, report: &Report);
+}
+
 /// What every attempt of a process has in common.
 pub struct Desk<'a> {
     /// The accounts.
@@ -54,6 +61,8 @@ pub struct Desk<'a> {
     pub transcript: Option<Arc<dyn Transcript>>,
     /// Ends attempts from another thread.
     pub interrupt: Interrupt,
+    /// Who writes sessions down.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// What password helpers have answered already.
     answers: Answers,
     /// Accounts that cannot be used in this run, and why.
@@ -69,6 +78,7 @@ impl<'a> Desk<'a> {
             helo,
             transcript: None,
             interrupt: Interrupt::default(),
+            ledger: None,
             answers: Answers::default(),
             down: Mutex::default(),
         }
@@ -79,7 +89,12 @@ impl<'a> Desk<'a> {
         if let Some(unreached) = self.down().get(&account.name) {
             return Err(unreached.clone());
         }
-        let password = |host: &Host| self.password(account, host, deadline);
+        let given = RefCell::new(None);
+        let password = |host: &Host| {
+            let secret = self.password(account, host, deadline)?;
+            given.replace(Some((secret.clone(), host.clone())));
+            Ok(secret)
+        };
         let way = Way {
             account,
             password: &password,
@@ -88,7 +103,14 @@ impl<'a> Desk<'a> {
             transcript: self.transcript.clone(),
             interrupt: self.interrupt.clone(),
         };
-        Connection::open(&way).inspect_err(|unreached| {
+        let opened = Connection::open(&way).or_else(|unreached| {
+            let refused = given.take().filter(|_| is_refusal(&unreached.fault));
+            match refused {
+                Some((token, host)) if self.forget(account, &host, deadline, &token) => Connection::open(&way),
+                _ => Err(unreached),
+            }
+        });
+        opened.inspect_err(|unreached| {
             for remark in &unreached.remarks {
                 tracing::info!(message = "remark", account = account.name, text = remark);
             }
@@ -99,17 +121,34 @@ impl<'a> Desk<'a> {
     fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
         let name = &account.name;
         let source = account.password.as_ref().ok_or_else(|| format!("account {name} has a user but no password"))?;
-        let host = match host {
-            Host::Tcp { name, .. } => name.as_str(),
-            Host::Unix(_) => "localhost",
-            Host::Srv(domain) => domain.as_str(),
-        };
-        let user = account.user.as_deref().unwrap_or_default();
-        let limit = self.secrets.limit.min(deadline.saturating_duration_since(Instant::now()));
-        let env = SecretEnv { limit, ..self.secrets.clone() };
         self.answers
-            .obtain(source, &Identity { host, user }, &env)
+            .obtain(source, &identity(account, host), &self.secrets_by(deadline))
             .map_err(|error| format!("the password of account {name} cannot be had: {error}"))
+    }
+
+    /// Has a session written down.
+    pub fn enter(&self, envelope: &Envelope, message: &Message, report: &Report) {
+        if let Some(ledger) = &self.ledger {
+            ledger.enter(envelope, message, report);
+        }
+    }
+
+    /// Forgets a token that the relay has refused. Whether another may be had now: providers revoke what has not expired.
+    fn forget(&self, account: &Account, host: &Host, deadline: Instant, token: &Secret) -> bool {
+        let source = account.password.as_ref();
+        let is_forgotten = source
+            .is_some_and(|source| secret::forget(source, &identity(account, host), &self.secrets_by(deadline), token));
+        if is_forgotten {
+            let text = "the access token that was kept is refused, and is exchanged for a new one";
+            tracing::info!(message = "remark", account = account.name, text);
+        }
+        is_forgotten
+    }
+
+    /// Where secrets come from, by `deadline`.
+    fn secrets_by(&self, deadline: Instant) -> SecretEnv {
+        let limit = self.secrets.limit.min(deadline.saturating_duration_since(Instant::now()));
+        SecretEnv { limit, ..self.secrets.clone() }
     }
 
     /// Marks an account as of no use for what is left of this run.
@@ -129,6 +168,21 @@ impl<'a> Desk<'a> {
     fn down(&self) -> std::sync::MutexGuard<'_, HashMap<String, Unreached>> {
         self.down.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whose password a host is shown.
+fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
+    let host = match host {
+        Host::Tcp { name, .. } => name.as_str(),
+        Host::Unix(_) => "localhost",
+        Host::Srv(domain) => domain.as_str(),
+    };
+    Identity { host, user: account.user.as_deref().unwrap_or_default() }
+}
+
+/// Whether the relay has refused what we showed it to authenticate by.
+fn is_refusal(fault: &Fault) -> bool {
+    fault.stage == Stage::Auth && fault.reply().is_some_and(Reply::is_permanent)
 }
 
 /// Carries letters to relays, one after the other, over as few connections as can be.
@@ -196,18 +250,24 @@ impl<'d, 'a> Carrier<'d, 'a> {
             Ok(connection) => connection,
             Err(unreached) => {
                 self.desk.give_up(unreached.clone());
-                return unreached.report(envelope);
+                let report = unreached.report(envelope);
+                self.desk.enter(envelope, message, &report);
+                return report;
             }
         };
         connection.extend(deadline);
         let report = connection.send(envelope, message);
         log_remarks(&report);
+        if let Some(transcript) = &self.desk.transcript {
+            report.remarks.iter().for_each(|remark| transcript.line(&format!("* {remark}")));
+        }
         if connection.is_usable() {
             self.open.insert(account.name.clone(), connection);
         } else if was_kept && report.outcomes.iter().all(is_unsent) {
             // A kept connection that the server closed in the meantime says nothing about this letter.
             return self.send(account, deadline, envelope, message);
         }
+        self.desk.enter(envelope, message, &report);
         report
     }
 

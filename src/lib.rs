@@ -8,7 +8,7 @@
 //! ```text
 //! roof   cli                                           words, numbers, clock, environment
 //! 4 work submit  deliver  runner  dsn  sandbox         one submission, one attempt, one run, one bounce, one trial relay
-//! 3 wire smtp  relay                                   the only place that speaks SMTP
+//! 3 wire smtp  relay  http                             the only place that speaks SMTP; one form for a token
 //! 2 disk queue                                         what survives a power cut
 //! 1 told config  secret                                what the user told us; what nobody must see printed
 //! 0 words envelope  message  outcome                   pure: bytes in, values out
@@ -21,6 +21,7 @@ pub mod config;
 pub mod deliver;
 pub mod dsn;
 pub mod envelope;
+pub mod http;
 pub mod message;
 pub mod outcome;
 pub mod queue;

@@ -309,6 +309,11 @@ pub struct Report {
     pub relay_down: bool,
 }
 
+/// The system's words for an error, without its number.
+pub fn words(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
+}
+
 /// A stranger's text for a terminal or a log: control characters (C0, C1, DEL), line and direction marks and
 /// what is no character are written as `\xNN` or `\u{NNNN}`, and more than 1,000 characters are cut.
 pub fn printable(text: &str) -> String {

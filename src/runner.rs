@@ -105,6 +105,7 @@ impl<'a> Run<'_, 'a> {
                 }
                 match self.office.queue.look(id) {
                     Ok(listed) if listed.state == State::Hold || !wanted(&listed) => {}
+                    Ok(listed) if listed.letter.remaining().is_none() => self.conclude(id, books),
                     Ok(listed) => self.assign(scope, &mut lanes, books, id, self.way(&listed)),
                     Err(Error::NoSuchLetter(_)) => {}
                     // The claim finds out what is wrong with it, and sets it aside where it is no letter.
@@ -114,6 +115,15 @@ impl<'a> Run<'_, 'a> {
             lanes.close(self.desk.interrupt.is_tripped());
         });
         Ok(())
+    }
+
+    /// Ends a letter of which only a report is missing. That needs no relay, and must come before a report that was made of
+    /// it before a crash is sent and gone: else it would be made once more. (It is younger, so it is looked at later.)
+    fn conclude(&self, id: Id, books: &Mutex<Books>) {
+        lock(books).tally.wanted += 1;
+        if let Some(errand) = self.claim(id, books) {
+            self.settle(errand.claim, &[], books);
+        }
     }
 
     /// The account that a letter goes through; `None` where that is not just one.
@@ -429,6 +439,7 @@ impl<'r> Worker<'r, '_> {
 
     fn settle(&self, parcel: Parcel<'r>, report: Report) {
         log_remarks(&report);
+        self.run.desk.enter(&parcel.envelope, &parcel.message, &report);
         self.run.settle(parcel.errand.claim, &attempted(&parcel.envelope, report), self.books);
     }
 }

@@ -1,6 +1,6 @@
 //! One submission: a message and some words become a letter, and somebody takes responsibility for it.
 //!
-//! First [`prepare`]: recipients, sender and account are settled and the header is completed; nothing is sent
+//! First [`Counter::prepare`]: recipients, sender and account are settled and the header is completed; nothing is sent
 //! while anything about the letter is in doubt. Then [`hand_over`]: to the relay while the caller waits, or to
 //! the queue, by the delivery mode. The [`End`] says who owns the letter now: it is the only thing that an exit
 //! status is made from. A failure is told once: to the caller where nobody has the letter, by a bounce else.
@@ -9,11 +9,13 @@
 //! final dot not have come by the deadline, the letter is committed to the queue and the answer still waited for:
 //! leaving then would deliver the letter twice at every relay that thinks for long, and a caller who kills us loses nothing.
 
-use crate::config::{Account, Settings, choose};
+use crate::aliases::Aliases;
+use crate::config::{Account, FromField, Settings, ToField, choose};
 use crate::deliver::{Attempted, Carrier, log_attempt};
 use crate::envelope::{BadMailbox, Envelope, Mailbox, Notify, Recipient, Ret, ReversePath};
-use crate::message::address::{Address, AddressError};
-use crate::message::complete::{Completion, How, complete};
+use crate::message::address::{Address, AddressError, parse_list, parse_sender};
+use crate::message::complete::{Completion, How, RECIPIENTS, SENDERS, complete};
+use crate::message::fields::Field;
 use crate::message::{Message, Unreadable};
 use crate::outcome::Outcome;
 use crate::queue::{self, Claim, Closed, Id, Queue, Submission, Tried};
@@ -33,6 +35,8 @@ pub struct Wishes {
     pub account: Option<String>,
     /// The reverse-path that was given; `None` where none was.
     pub sender: Option<Option<Address>>,
+    /// Whether the author in the header is the sender, where it names one.
+    pub sender_from_header: bool,
     /// The name for a From: that we write; `None`: the account's, else the caller's own.
     pub full_name: Option<String>,
     /// Recipients named outside the message.
@@ -58,6 +62,8 @@ pub struct Here {
     pub full_name: String,
     /// Completes names that have no domain.
     pub domain: String,
+    /// The machine's own name, full where that is known.
+    pub host: String,
     /// The date for a header that has none (RFC 5322 §3.3).
     pub date: String,
     /// Not guessable; the left side of a Message-ID that we write.
@@ -85,6 +91,8 @@ pub enum Why {
     BadField(String),
     /// A recipient or the sender is no complete, safe address.
     BadMailbox(String, BadMailbox),
+    /// The aliases lead nowhere.
+    Aliases(String),
     /// No account takes it.
     NoAccount(String),
     /// The message itself cannot be taken: standard input failed, a NUL, a header without end.
@@ -112,97 +120,205 @@ pub enum End {
     },
     /// The relay for some and nobody for the others: the queue is off.
     Partly(Vec<Attempted>),
+    /// The relay where it took the letter, or may have taken it; nobody for the others, because the queue failed.
+    Unkept(Vec<Attempted>, queue::Error),
     /// Nobody.
     Refused(Why),
 }
 
-/// Settles who sends what to whom through which account, and completes the header.
-pub fn prepare(wishes: Wishes, settings: &Settings, here: &Here, message: Message) -> Result<Letter, Why> {
-    let domain = settings.domain.as_deref().unwrap_or(&here.domain);
-    let mut named = wishes.recipients;
-    if wishes.recipients_from_header {
-        named.extend(message.recipients().map_err(|error| Why::BadField(error.to_string()))?);
+/// Where letters are handed in: who is who, and where they go.
+#[derive(Clone, Copy)]
+pub struct Counter<'a> {
+    /// The accounts.
+    pub settings: &'a Settings,
+    /// Local names.
+    pub aliases: &'a Aliases,
+    /// The caller and the machine.
+    pub here: &'a Here,
+}
+
+impl Counter<'_> {
+    /// Settles who sends what to whom through which account, and completes the header.
+    pub fn prepare(&self, wishes: Wishes, message: Message) -> Result<Letter, Why> {
+        let mut named = wishes.recipients;
+        if wishes.recipients_from_header {
+            named.extend(message.recipients().map_err(|error| Why::BadField(error.to_string()))?);
+        }
+        let mut recipients = Vec::new();
+        for address in &named {
+            recipients.extend(self.resolve(address)?);
+        }
+        let given = wishes.sender.map(|sender| sender.map(|sender| self.mailbox(&sender)).transpose()).transpose()?;
+        let author = || author(&message).map(|author| self.mailbox(&author)).transpose();
+        let given = match given {
+            None if wishes.sender_from_header => author()?.map(Some),
+            given => given,
+        };
+        let me = self.me()?;
+        let first = recipients.first().ok_or(Why::NoRecipients)?;
+        let by_path = given.as_ref().map_or(Some(&me), Option::as_ref);
+        let account = self.account(wishes.account.as_deref(), by_path, first)?;
+        let own = self.own_address(account)?;
+        let author = if given.is_none() && account.sender_from_header { author()? } else { None };
+        let path = given.unwrap_or_else(|| Some(author.or_else(|| own.clone()).unwrap_or(me)));
+        // A null path stays one, so that no two machines answer each other for ever.
+        let path = path.map(|sender| match own {
+            Some(own) if account.force_from || account.force_sender => Ok(own),
+            _ => self.masqueraded(&sender).map(|other| other.unwrap_or(sender)),
+        });
+
+        let notify = wishes.notify.or(account.notify);
+        let recipient = |mailbox| Recipient { mailbox, notify, orcpt: None };
+        let recipients = recipients.into_iter().map(recipient).collect();
+        let mut envelope = Envelope::new(ReversePath(path.transpose()?), recipients).ok_or(Why::NoRecipients)?;
+        (envelope.ret, envelope.envid) = (wishes.ret.or(account.ret), wishes.envid);
+        let how = if wishes.gateway { How::Gateway } else { How::Full };
+        let message = self.dressed(message, &envelope, account, wishes.full_name, how)?;
+        Ok(Letter { envelope, message, account: wishes.account })
     }
-    let mailbox =
-        |address: &Address| address.to_mailbox(domain).map_err(|bad| Why::BadMailbox(address.to_string(), bad));
-    let recipients = named.iter().map(mailbox).collect::<Result<Vec<_>, _>>()?;
-    let given = wishes.sender.map(|sender| sender.as_ref().map(mailbox).transpose()).transpose()?;
-    let first = recipients.first().ok_or(Why::NoRecipients)?;
-    let me = me(settings, here)?;
-    let by_path = given.as_ref().map_or(Some(&me), Option::as_ref);
-    let account = choose::account(settings, wishes.account.as_deref(), by_path, first)
-        .map_err(|error| Why::NoAccount(error.to_string()))?;
-    let own = own_address(account, domain)?.unwrap_or(me);
-    let reverse_path = ReversePath(given.unwrap_or(Some(own)));
 
-    let recipient = |mailbox| Recipient { mailbox, notify: wishes.notify, orcpt: None };
-    let envelope = Envelope::new(reverse_path, recipients.into_iter().map(recipient).collect());
-    let mut envelope = envelope.ok_or(Why::NoRecipients)?;
-    (envelope.ret, envelope.envid) = (wishes.ret, wishes.envid);
-    let how = if wishes.gateway { How::Gateway } else { How::Full };
-    let message = dressed(message, &envelope, account, wishes.full_name, how, settings, here)?;
-    Ok(Letter { envelope, message, account: wishes.account })
-}
-
-/// Makes a letter of one whose envelope is settled already, as a client's that speaks SMTP.
-pub fn adopt(envelope: Envelope, settings: &Settings, here: &Here, message: Message) -> Result<Letter, Why> {
-    let first = &envelope.recipients()[0].mailbox;
-    let account = choose::account(settings, None, envelope.reverse_path().0.as_ref(), first)
-        .map_err(|error| Why::NoAccount(error.to_string()))?;
-    let message = dressed(message, &envelope, account, None, How::Full, settings, here)?;
-    Ok(Letter { envelope, message, account: None })
-}
-
-/// The caller's own address on this machine.
-fn me(settings: &Settings, here: &Here) -> Result<Mailbox, Why> {
-    let domain = settings.domain.as_deref().unwrap_or(&here.domain);
-    Mailbox::new(&here.login, domain).map_err(|bad| Why::BadMailbox(here.login.clone(), bad))
-}
-
-/// The message with its header completed and its lines short enough for any relay.
-fn dressed(
-    mut message: Message,
-    envelope: &Envelope,
-    account: &Account,
-    full_name: Option<String>,
-    how: How,
-    settings: &Settings,
-    here: &Here,
-) -> Result<Message, Why> {
-    let hops = message.hops();
-    if hops > MAX_HOPS {
-        return Err(Why::Loop(hops));
+    /// Makes a letter of one whose envelope is settled already, as a client's that speaks SMTP. Local names in it are
+    /// followed.
+    pub fn adopt(&self, envelope: &Envelope, message: Message) -> Result<Letter, Why> {
+        let mut recipients = Vec::new();
+        for recipient in envelope.recipients() {
+            let names = parse_list(&recipient.mailbox.to_string());
+            for address in names.map_err(|error| Why::BadAddress(recipient.mailbox.to_string(), error))? {
+                let one = |mailbox| Recipient { mailbox, ..recipient.clone() };
+                recipients.extend(self.resolve(&address)?.into_iter().map(one));
+            }
+        }
+        let path = envelope.reverse_path().0.as_ref();
+        let account = self.account(None, path, &recipients.first().ok_or(Why::NoRecipients)?.mailbox)?;
+        let path = match (path, self.own_address(account)?) {
+            (Some(_), Some(own)) if account.force_from || account.force_sender => Some(own),
+            (Some(sender), _) => Some(self.masqueraded(sender)?.unwrap_or_else(|| sender.clone())),
+            (None, _) => None,
+        };
+        let mut adopted = Envelope::new(ReversePath(path), recipients).ok_or(Why::NoRecipients)?;
+        (adopted.ret, adopted.envid) = (envelope.ret, envelope.envid.clone());
+        let message = self.dressed(message, &adopted, account, None, How::Full)?;
+        Ok(Letter { envelope: adopted, message, account: None })
     }
-    let domain = settings.domain.as_deref().unwrap_or(&here.domain);
-    let author = match &envelope.reverse_path().0 {
-        Some(sender) => sender.clone(),
-        None => own_address(account, domain)?.map_or_else(|| me(settings, here), Ok)?,
-    };
-    let full_name = full_name.or_else(|| account.from_name.clone()).unwrap_or_else(|| here.full_name.clone());
-    let message_id = format!("{}@{}", here.unique, author.with_ascii_domain().as_ref().unwrap_or(&author).domain());
-    complete(
-        message.fields_mut(),
-        &Completion {
-            date: &here.date,
-            message_id: &message_id,
-            author: &author,
-            full_name: &full_name,
-            rename: &|_, address| {
-                let local = address.domain.is_none();
-                local.then(|| address.to_mailbox(domain).map(|mailbox| vec![mailbox]).unwrap_or_default())
+
+    /// The message with its header completed and its lines short enough for any relay.
+    fn dressed(
+        &self,
+        mut message: Message,
+        envelope: &Envelope,
+        account: &Account,
+        full_name: Option<String>,
+        how: How,
+    ) -> Result<Message, Why> {
+        let hops = message.hops();
+        if hops > MAX_HOPS {
+            return Err(Why::Loop(hops));
+        }
+        let author = match &envelope.reverse_path().0 {
+            Some(sender) => sender.clone(),
+            None => self.own_address(account)?.map_or_else(|| self.me(), Ok)?,
+        };
+        // A field that we write needs no SMTPUTF8 unless its local part does.
+        let author = author.with_ascii_domain().unwrap_or(author);
+        let full_name = full_name.or_else(|| account.from_name.clone());
+        let full_name = full_name.unwrap_or_else(|| self.here.full_name.clone());
+        let message_id = format!("{}@{}", self.here.unique, author.domain());
+        let rules = &account.header;
+        let to = match rules.to {
+            ToField::Kept => None,
+            ToField::Undisclosed => Some("undisclosed-recipients:;".to_owned()),
+            ToField::Recipients => {
+                let names = envelope.recipients().iter().map(|recipient| recipient.mailbox.to_string());
+                Some(names.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let without =
+            [("From", rules.from == FromField::Kept), ("Date", !rules.date), ("Message-ID", !rules.message_id)];
+        let without: Vec<&str> =
+            without.into_iter().filter_map(|(name, is_unwanted)| is_unwanted.then_some(name)).collect();
+        complete(
+            message.fields_mut(),
+            &Completion {
+                date: &self.here.date,
+                message_id: &message_id,
+                author: &author,
+                full_name: &full_name,
+                rename: &|field, address| self.renamed(field, address),
+                force_author: account.force_from || rules.from == FromField::Replaced,
+                to: to.as_deref(),
+                without: &without,
+                how,
             },
-            how,
-        },
-    );
-    Ok(message.with_short_lines())
+        );
+        Ok(message.with_short_lines())
+    }
+
+    /// What an address in the header becomes; `None`: it stays. One that cannot be made whole stays too: the envelope is
+    /// what a letter goes by.
+    fn renamed(&self, field: &Field, address: &Address) -> Option<Vec<Mailbox>> {
+        let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
+        if self.settings.names.rewrite_headers && is_one_of(&RECIPIENTS) {
+            let found = self.resolve(address).ok()?;
+            return (address.domain.is_none() || found != [self.mailbox(address).ok()?]).then_some(found);
+        }
+        let whole = self.mailbox(address).ok()?;
+        let other = is_one_of(&SENDERS).then(|| self.masqueraded(&whole).ok().flatten()).flatten();
+        match other {
+            Some(other) => Some(vec![other]),
+            None => address.domain.is_none().then(|| vec![whole]),
+        }
+    }
+
+    /// Those whom an address stands for.
+    fn resolve(&self, address: &Address) -> Result<Vec<Mailbox>, Why> {
+        let is_local = |domain: &str| {
+            [self.here.host.as_str(), "localhost", "localhost.localdomain"]
+                .iter()
+                .any(|own| own.eq_ignore_ascii_case(domain))
+        };
+        let found = self.aliases.resolve(address, &is_local).map_err(Why::Aliases)?;
+        found.iter().map(|one| self.mailbox(one)).collect()
+    }
+
+    /// The address with a domain.
+    fn mailbox(&self, address: &Address) -> Result<Mailbox, Why> {
+        address.to_mailbox(self.domain()).map_err(|bad| Why::BadMailbox(address.to_string(), bad))
+    }
+
+    fn masqueraded(&self, sender: &Mailbox) -> Result<Option<Mailbox>, Why> {
+        let Some(other) = choose::masquerade(&self.settings.names.masquerade, sender) else { return Ok(None) };
+        let bad = |error: String| Why::NoAccount(format!("masquerade: \"{other}\" {error}"));
+        let address = parse_sender(other).map_err(|error| bad(error.to_string()))?;
+        address.map(|address| address.to_mailbox(self.domain()).map_err(|error| bad(error.to_string()))).transpose()
+    }
+
+    fn domain(&self) -> &str {
+        self.settings.domain.as_deref().unwrap_or(&self.here.domain)
+    }
+
+    /// The caller's own address on this machine.
+    fn me(&self) -> Result<Mailbox, Why> {
+        Mailbox::new(&self.here.login, self.domain()).map_err(|bad| Why::BadMailbox(self.here.login.clone(), bad))
+    }
+
+    fn account(&self, named: Option<&str>, path: Option<&Mailbox>, first: &Mailbox) -> Result<&Account, Why> {
+        choose::account(self.settings, named, path, first).map_err(|error| Why::NoAccount(error.to_string()))
+    }
+
+    /// The account's own address.
+    fn own_address(&self, account: &Account) -> Result<Option<Mailbox>, Why> {
+        let Some(from) = &account.from else { return Ok(None) };
+        let bad = |error: String| Why::NoAccount(format!("account {}: from = \"{from}\" {error}", account.name));
+        let address = parse_sender(from).map_err(|error| bad(error.to_string()))?;
+        address.map(|address| address.to_mailbox(self.domain()).map_err(|error| bad(error.to_string()))).transpose()
+    }
 }
 
-/// The account's own address.
-fn own_address(account: &Account, domain: &str) -> Result<Option<Mailbox>, Why> {
-    let Some(from) = &account.from else { return Ok(None) };
-    let bad = |error: String| Why::NoAccount(format!("account {}: from = \"{from}\" {error}", account.name));
-    let address = crate::message::address::parse_sender(from).map_err(|error| bad(error.to_string()))?;
-    address.map(|address| address.to_mailbox(domain).map_err(|error| bad(error.to_string()))).transpose()
+/// The author that a header names: the first address of its From, or of a Resent-From that stands above it.
+fn author(message: &Message) -> Option<Address> {
+    let mut fields = message.fields().iter();
+    let field = fields.find(|field| field.is("From") || field.is("Resent-From"))?;
+    parse_list(&field.text()).ok()?.into_iter().next()
 }
 
 /// When delivery is tried.
@@ -290,7 +406,14 @@ fn now(letter: &Letter, deadline: Instant, carrier: &mut Carrier<'_, '_>, keep: 
             Ok(id) => End::Owned { id, attempted },
             Err(error) => {
                 log(None);
-                End::Refused(Why::Queue(error))
+                let somebody = |one: &Attempted| {
+                    matches!(one.outcome, Outcome::Relayed(_) | Outcome::Deferred { maybe_duplicate: true, .. })
+                };
+                if attempted.iter().any(somebody) {
+                    End::Unkept(attempted, error)
+                } else {
+                    End::Refused(Why::Queue(error))
+                }
             }
         },
     }
@@ -309,15 +432,20 @@ impl Keep<'_> {
     /// Takes a letter into the queue without an attempt; with `at_once`, somebody is sent to deliver it.
     pub fn queue(&self, letter: &Letter, at_once: bool) -> Result<Id, queue::Error> {
         let queue = Queue::open(self.dir)?;
-        let id = self.accept(&queue, letter, None)?;
+        let id = self.accept(&queue, letter, None)?.letter().entry.id;
         if at_once {
             (self.wake)(&queue);
         }
         Ok(id)
     }
 
-    /// Takes a letter into the queue, with the attempt that was made.
-    fn accept(&self, queue: &Queue, letter: &Letter, tried: Option<&[Tried<'_>]>) -> Result<Id, queue::Error> {
+    /// Takes a letter into the queue, with the attempt that was made. While the claim lasts nobody else attempts it.
+    fn accept<'q>(
+        &self,
+        queue: &'q Queue,
+        letter: &Letter,
+        tried: Option<&[Tried<'_>]>,
+    ) -> Result<Claim<'q>, queue::Error> {
         let submission = Submission {
             envelope: &letter.envelope,
             content: &letter.message,
@@ -327,16 +455,16 @@ impl Keep<'_> {
             account: letter.account.as_deref(),
             tried,
         };
-        let id = queue.accept(&submission, (self.now)())?.id();
+        let claim = queue.accept_claimed(&submission, (self.now)())?;
         tracing::info!(
             message = "queued",
-            id = %id,
+            id = %claim.letter().entry.id,
             from = letter.envelope.reverse_path().to_string(),
             size = letter.message.size(),
             recipients = letter.envelope.recipients().len(),
             uid = self.rules.uid,
         );
-        Ok(id)
+        Ok(claim)
     }
 
     /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried again.
@@ -345,14 +473,10 @@ impl Keep<'_> {
         let queue = Queue::open(self.dir)?;
         let tried: Vec<Tried<'_>> =
             attempted.iter().map(|one| Tried { outcome: &one.outcome, relay: &one.relay }).collect();
-        let id = self.accept(&queue, letter, Some(&tried))?;
+        let claim = self.accept(&queue, letter, Some(&tried))?;
+        let id = claim.letter().entry.id;
         accepted(id);
-        if attempted.iter().any(|one| matches!(one.outcome, Outcome::Failed { .. })) {
-            // Whoever is quicker than we and has claimed it does the same.
-            if let Ok(claim) = queue.claim(id) {
-                self.conclude(&queue, claim, None);
-            }
-        }
+        self.conclude(&queue, claim, None);
         (self.wake)(&queue);
         Ok(id)
     }
@@ -369,14 +493,11 @@ impl Keep<'_> {
         let unanswered = unanswered();
         let tried: Vec<Tried<'_>> =
             letter.envelope.recipients().iter().map(|_| Tried { outcome: &unanswered, relay: "" }).collect();
-        // It is due in a minute, so nobody else has it when we claim it at once.
-        let id = self.accept(&queue, letter, Some(&tried)).ok()?;
-        let claim = queue.claim(id);
+        let claim = self.accept(&queue, letter, Some(&tried)).ok()?;
+        let id = claim.letter().entry.id;
         (self.wake)(&queue);
         let attempted = ends.recv().ok()?;
-        if let Ok(claim) = claim {
-            self.conclude(&queue, claim, Some(&attempted));
-        }
+        self.conclude(&queue, claim, Some(&attempted));
         (self.wake)(&queue);
         Some(id)
     }
@@ -406,5 +527,93 @@ fn unanswered() -> Outcome {
         blame: Blame::Relay,
         status: Status::new(4, 4, 2),
         maybe_duplicate: true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Host;
+    use crate::message::{InMemory, LoneDot};
+
+    fn settings() -> Settings {
+        let account = |name: &str| Account {
+            hosts: vec![Host::Tcp { name: "relay".to_owned(), port: 25 }],
+            ..Account::new(name)
+        };
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let mut settings = Settings { accounts: vec![account("plain"), account("one")], ..Settings::default() };
+        settings.accounts[1].from = Some("relay@isp.example".to_owned());
+        settings.accounts[1].force_from = true;
+        settings.names.masquerade = vec![pair("root@*", "Ops <ops@x.org>")];
+        settings
+    }
+
+    /// `sender > recipients`, and the header.
+    fn prepared(settings: &Settings, wishes: Wishes, text: &str) -> Result<(String, String), Why> {
+        let table = [("root".to_owned(), "ops@x.org, alice".to_owned()), ("a".to_owned(), "a2, b".to_owned())];
+        let aliases = Aliases::load(&table, None, 0).unwrap();
+        let here = Here {
+            login: "root".to_owned(),
+            full_name: "Root".to_owned(),
+            domain: "box.example".to_owned(),
+            host: "host.box.example".to_owned(),
+            date: "DATE".to_owned(),
+            unique: "ID".to_owned(),
+        };
+        let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::<InMemory>::default()).unwrap();
+        let letter = Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)?;
+        let to: Vec<String> = letter.envelope.recipients().iter().map(|to| to.mailbox.to_string()).collect();
+        let header = String::from_utf8(letter.message.fields().to_octets()).unwrap().replace("\r\n", "\n");
+        Ok((format!("{} > {}", letter.envelope.reverse_path(), to.join(" ")), header))
+    }
+
+    fn to(words: &str) -> Wishes {
+        Wishes { recipients: parse_list(words).unwrap(), ..Wishes::default() }
+    }
+
+    #[test]
+    fn local_names_become_those_whom_they_stand_for() {
+        let (envelope, header) =
+            prepared(&settings(), to("root, root@localhost, root@host.box.example, x@y.org"), "To: root\n\n").unwrap();
+        assert_eq!(envelope, "ops@x.org > ops@x.org alice@box.example x@y.org");
+        assert!(header.starts_with("To: root@box.example\n"), "{header}");
+        let mut settings = settings();
+        settings.names.rewrite_headers = true;
+        let (_, header) =
+            prepared(&settings, to("root"), "To: root,\n \"The Boss\" <root>\nCc: x@y.org\nSubject: root\n\n").unwrap();
+        assert!(
+            header.starts_with("To: ops@x.org, alice@box.example,\n \"The Boss\" <root>\nCc: x@y.org\nSubject: root\n"),
+            "{header}"
+        );
+    }
+
+    #[test]
+    fn a_masquerade_replaces_the_sender_in_envelope_and_header() {
+        let (envelope, header) = prepared(&settings(), to("x@y.org"), "From: Cron <root>\nReply-To: root\n\n").unwrap();
+        assert_eq!(envelope, "ops@x.org > x@y.org");
+        assert!(header.starts_with("From: Cron <ops@x.org>\nReply-To: root@box.example\n"), "{header}");
+    }
+
+    #[test]
+    fn a_relay_that_takes_one_sender_gets_that_one_and_answers_go_to_the_author() {
+        let wishes = || Wishes { account: Some("one".to_owned()), ..to("x@y.org") };
+        let (envelope, header) = prepared(&settings(), wishes(), "From: Alice <alice@z.org>\n\n").unwrap();
+        assert_eq!(envelope, "relay@isp.example > x@y.org");
+        assert!(header.starts_with("From: Root <relay@isp.example>\nReply-To: Alice <alice@z.org>\n"), "{header}");
+        let (envelope, _) =
+            prepared(&settings(), Wishes { sender: Some(None), ..wishes() }, "From: a@z.org\n\n").unwrap();
+        assert_eq!(envelope, " > x@y.org", "a null path is nobody's to change");
+        let (_, header) = prepared(&settings(), wishes(), "From: Me <relay@isp.example>\n\n").unwrap();
+        assert!(header.starts_with("From: Me <relay@isp.example>\nDate"), "{header}");
+    }
+
+    #[test]
+    fn nobody_and_loops_are_refused() {
+        assert!(matches!(prepared(&settings(), Wishes::default(), "To: x@y.org\n\n"), Err(Why::NoRecipients)));
+        let received = "Received: x\n".repeat(MAX_HOPS + 1);
+        assert!(matches!(prepared(&settings(), to("x@y.org"), &format!("{received}\n")), Err(Why::Loop(101))));
+        let wishes = Wishes { account: Some("none".to_owned()), ..to("x@y.org") };
+        assert!(matches!(prepared(&settings(), wishes, "\n"), Err(Why::NoAccount(_))));
     }
 }

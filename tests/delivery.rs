@@ -5,6 +5,7 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use std::time::Duration;
 use support::case::{case, check, text};
 use support::certificates::Shown;
@@ -165,7 +166,7 @@ fn a_recipient_that_needs_smtputf8_gets_it_and_others_do_not() {
             .wire("MAIL FROM:<alice@example.com> SIZE=# SMTPUTF8\nRCPT TO:<jörg@example.org>\nDATA"),
         case("a sender")
             .words(&["-f", "jörg@example.org", "bob@example.org"])
-            .wire("MAIL FROM:<jörg@example.org> SIZE=# SMTPUTF8\nRCPT TO:<bob@example.org>\nDATA"),
+            .wire("MAIL FROM:<jörg@example.org> SIZE=# BODY=8BITMIME SMTPUTF8\nRCPT TO:<bob@example.org>\nDATA"),
         case("only a domain, without the extension")
             .relay(Script::default().offering(&["PIPELINING"]))
             .words(&["bob@bücher.example"])
@@ -199,12 +200,14 @@ fn the_reverse_path_is_what_was_asked_for() {
         ("the null path", &["-f", "<>"], ""),
         ("the null path, empty", &["-f", ""], ""),
         ("without a domain", &["-f", "root"], "root@box.example"),
-        ("an international domain", &["-f", "a@bücher.example"], "a@xn--bcher-kva.example"),
     ];
     check(rows.iter().map(|(name, words, path)| {
         let words: Vec<&str> = words.iter().copied().chain(["bob@example.org"]).collect();
         case(name).words(&words).wire(&format!("MAIL FROM:<{path}> SIZE=#\nRCPT TO:<bob@example.org>\nDATA"))
     }));
+    check([case("an international domain")
+        .words(&["-f", "a@bücher.example", "bob@example.org"])
+        .wire("MAIL FROM:<a@xn--bcher-kva.example> SIZE=#\nRCPT TO:<bob@example.org>\nDATA")]);
 }
 
 #[test]
@@ -516,7 +519,6 @@ fn what_is_temporary_is_kept_or_told() {
         ("reset before the greeting", Script::default().on(GREETING, Act::Reset), "", ""),
         ("dropped in the handshake", Script::default().on(HANDSHAKE, Act::Drop), "", ""),
         ("dropped after MAIL", Script::default().on("MAIL", Act::Drop), "", ""),
-        ("dropped in the content", Script::default().on(CONTENT, Act::DropAfter(5)), "", ""),
         ("stalled greeting", Script::default().on(GREETING, Act::Stall), "timeout = \"1s\"", ""),
         ("stalled handshake", Script::default().on(HANDSHAKE, Act::Stall), "timeout = \"1s\"", ""),
         ("stalled inside TLS", Script::default().on("RCPT", Act::Stall), "timeout = \"1s\"", ""),
@@ -539,6 +541,11 @@ fn what_is_temporary_is_kept_or_told() {
             words,
         ]));
     }
+    // More than fits into the buffers on the way, so that its end has not been sent.
+    let large = format!("Subject: x\n\n{}", "0123456789\n".repeat(1024 * 1024));
+    let dropped = Script::default().on(CONTENT, Act::DropAfter(100_000)).offering(&["PIPELINING"]);
+    let dropped = case("dropped in the content").relay(dropped).input(large).undelivered().queue("off").status(75);
+    cases.push(dropped.says(&["<bob@example.org>", "RELAY", "account work"]).hides(&["duplicate"]));
     cases.push(case("a dead port, queue").account("port = 1").unsent().queued(&["bob@example.org", "refused"]));
     cases.push(case("a dead port, no queue").account("port = 1").queue("off").status(75).unsent().says(&[
         "<bob@example.org>",
@@ -648,6 +655,17 @@ fn our_own_faults_defer_and_always_speak() {
         cases.push(base(format!("{name}, no queue")).queue("off").status(status));
     }
     check(cases);
+}
+
+/// The old authority's certificate is still in `ca_file`, and the new one has the same name.
+#[test]
+fn an_authority_that_was_made_anew_is_told_as_an_unknown_one() {
+    check([case("NewAuthority")
+        .relay(Script::default().showing(Shown::NewAuthority))
+        .queue("off")
+        .status(69)
+        .undelivered()
+        .says(&["HOME/ca.pem", "PIN"])]);
 }
 
 const WRONG_PIN: &str = "pin = \"sha256:0000000000000000000000000000000000000000000000000000000000000000\"";
@@ -805,11 +823,11 @@ fn no_address_carries_a_command_to_the_wire() {
         ("LF", "a@x.example>\nDATA"),
         ("CR LF in quotes", "\"a\r\nDATA\"@x.example"),
         ("CR LF in a domain", "a@x.example\r\nDATA"),
-        ("a parameter", "<a@x.example> SIZE=1"),
         ("an angle", "a>b@x.example"),
     ] {
         cases.push(case(&format!("recipient, {name}")).words(&["--", evil]).status(64).says(&[]).unsent().unqueued());
     }
+    cases.push(case("recipient, a parameter").words(&["--", "<a@x.example> SIZE=1"]).status(64).says(&[]).unsent());
     cases.push(
         case("-V, CR LF")
             .words(&["-V", "id\r\nRCPT TO:<evil@x.example>", "bob@example.org"])
@@ -920,9 +938,320 @@ fn a_letter_that_was_put_off_is_the_same_when_it_goes() {
     assert_eq!(letter.recipients, recipients);
 }
 
+/// A letter on its way is kept; one that has not ended is nobody's.
+#[test]
+fn a_signal_keeps_a_whole_letter_and_drops_half_a_one() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        for moment in [GREETING, "MAIL", "RCPT", DOT] {
+            let relay = Relay::start(Script::default().on(moment, Act::Stall));
+            let sendmail = Sendmail::to(&relay);
+            let mut running = sendmail.start(&["bob@example.org"]);
+            running.feed(b"Subject: x\n\nhello\n");
+            running.hang_up();
+            relay.wait_for(1);
+            running.signal(signal);
+            let ran = running.end();
+            assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""), "{signal} at {moment}");
+            let list = sendmail.run(&["-bp"], b"").stdout;
+            assert!(list.contains("bob@example.org") && list.contains("in 1 Request"), "{signal} at {moment}: {list}");
+        }
+        let relay = Relay::start(Script::default());
+        let sendmail = Sendmail::to(&relay);
+        let mut running = sendmail.start(&["bob@example.org"]);
+        // More than a pipe holds: when it is taken, the signals are, too.
+        running.feed("Subject: x\n\n".as_bytes());
+        running.feed("hello\n".repeat(100_000).as_bytes());
+        running.wait_until_fed();
+        running.signal(signal);
+        let ran = running.ended();
+        assert_eq!(ran.status, Ok(75), "{signal} in the input: {ran:?}");
+        assert_eq!(sendmail.run(&["-bp"], b"").stdout, "Mail queue is empty\n");
+        assert_eq!(relay.finish().len(), 0);
+    }
+}
+
+#[test]
+fn nobody_is_connected_to_before_the_message_has_ended() {
+    let relay = Relay::start(Script::default());
+    let sendmail = Sendmail::to(&relay);
+    let mut running = sendmail.start(&["bob@example.org"]);
+    running.feed("Subject: x\n\n".as_bytes());
+    running.feed("hello\n".repeat(100_000).as_bytes());
+    running.wait_until_fed();
+    assert_eq!(relay.connections(), 0);
+    let ran = running.end();
+    assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""));
+    assert_eq!(relay.finish().len(), 1);
+}
+
+/// The caller is let go at the deadline, and the letter is in the queue.
+#[test]
+fn a_caller_waits_no_longer_than_the_deadline() {
+    check([GREETING, "EHLO", "AUTH", "MAIL", "RCPT", "DATA"].map(|moment| {
+        case(moment)
+            .relay(Script::default().on(moment, Act::Stall))
+            .queue("deadline = \"1s\"")
+            .undelivered()
+            .queued(&["bob@example.org", "in 1 Request"])
+    }));
+}
+
 #[test]
 fn a_letter_that_is_only_queued_meets_no_relay() {
     check(["-odq", "-odd", "-odb"].map(|mode| {
         case(mode).words(&[mode, "bob@example.org"]).unsent().queued(&["bob@example.org", "in 1 Request"])
     }));
+}
+
+/// A program that calls `sendmail`: its words and input as they were captured, and the envelope and body that follow.
+struct Caller {
+    name: &'static str,
+    words: &'static [&'static str],
+    input: &'static str,
+    path: &'static str,
+    recipients: &'static [&'static str],
+    body: &'static str,
+}
+
+const fn caller(
+    name: &'static str,
+    words: &'static [&'static str],
+    input: &'static str,
+    path: &'static str,
+    recipients: &'static [&'static str],
+) -> Caller {
+    Caller { name, words, input, path, recipients, body: "hello\n" }
+}
+
+const fn cron(
+    name: &'static str,
+    words: &'static [&'static str],
+    path: &'static str,
+    recipients: &'static [&'static str],
+) -> Caller {
+    Caller { name, words, input: CRON, path, recipients, body: "one\n.\ntwo\n" }
+}
+
+const CRON: &str = "From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@box> backup\nMIME-Version: 1.0\n\
+    Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\nX-Cron-Env: <SHELL=/bin/sh>\n\
+    X-Cron-Env: <HOME=/root>\n\none\n.\ntwo\n";
+const PHP: &str =
+    "To: bob@example.org\r\nSubject: x\r\nX-PHP-Originating-Script: 0:a.php\r\nFrom: web@example.com\r\n\r\nhello\r\n";
+const TO_BOB: &str = "To: bob@example.org\nSubject: x\n\nhello\n";
+const BOB: &[&str] = &["bob@example.org"];
+const ROOT: &[&str] = &["root@box.example"];
+const ALICE: &str = "alice@example.com";
+
+#[rustfmt::skip]
+const CALLERS: &[Caller] = &[
+    cron("vixie cron", &["-FCronDaemon", "-i", "-B8BITMIME", "-oem", "root,ops@example.com"], ALICE, &["ops@example.com", "root@box.example"]),
+    cron("cronie", &["-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t", "-f", "root"], "root@box.example", ROOT),
+    cron("systemd-cron", &["-i", "-B", "8BITMIME", "root"], ALICE, ROOT),
+    cron("busybox crond", &["-ti"], ALICE, ROOT),
+    cron("dcron", &["-t", "-oem", "-i"], ALICE, ROOT),
+    caller("anacron", &["-FAnacron", "-odi", "root"], "From: Anacron <root>\nTo: root\n\nhello\n", ALICE, ROOT),
+    caller("at", &["-i", "root"], "Subject: x\nTo: root\n\nhello\n", ALICE, ROOT),
+    caller("bsd-mailx", &["-i", "-t", "-m"], "To: bob@example.org\nBcc: c@x.example\n\nhello\n", ALICE, &["bob@example.org", "c@x.example"]),
+    caller("mailutils", &["-oi", "-f", "alice@box.example", "-t"], "Subject: x\nTo: <bob@example.org>\n\nhello\n", "alice@box.example", BOB),
+    caller("mutt", &["-oem", "-oi", "-B8BITMIME", "-f", "a@x.example", "--", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("s-nail", &["-i", "-m", "-F", "A B", "-f", "a@x.example", "--", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("aerc", &["bob@example.org"], "To: bob@example.org\r\n\r\nhello\r\n", ALICE, BOB),
+    caller("git send-email", &["-f", "a@x.example", "-i", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("PHP", &["-t", "-i", "-fbounce@example.com"], PHP, "bounce@example.com", BOB),
+    caller("PHPMailer", &["-fa@x.example", "-i", "-t"], "To: undisclosed-recipients:;\nBcc: bob@example.org\n\nhello\n", "a@x.example", BOB),
+    caller("PEAR Mail", &["-i", "-fa@x.example", "--", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("Rails", &["-i", "-t", "-f", "a@x.example", "--", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("Nodemailer", &["-i", "-f", "a@x.example", "bob@example.org"], "Bcc: bob@example.org\nSubject: x\n\nhello\n", "a@x.example", BOB),
+    caller("lettre", &["-i", "-f", "a@x.example", "--", "bob@example.org"], "To: bob@example.org\r\n\r\nhello\r\n", "a@x.example", BOB),
+    caller("MIME::Lite", &["-t", "-oi", "-oem", "-fa@x.example"], TO_BOB, "a@x.example", BOB),
+    caller("Mail::Mailer", &["-t"], TO_BOB, ALICE, BOB),
+    caller("Email::Sender", &["-i", "-f", "", "--", "bob@example.org"], TO_BOB, "", BOB),
+    caller("go-mail", &["-oi", "-t"], "To: bob@example.org\r\n\r\nhello\r\n", ALICE, BOB),
+    caller("Gitea", &["-f", "a@x.example", "-i", "bob@example.org"], TO_BOB, "a@x.example", BOB),
+    caller("Sympa", &["-oi", "-odi", "-oem", "-f", "", "--", "bob@example.org"], TO_BOB, "", BOB),
+    caller("RT", &["-oi", "-t", "-f", "<>", "-ODeliveryMode=i", "-OErrorMode=m"], TO_BOB, "", BOB),
+    caller("Dovecot", &["-i", "-f", "<>", "--", "bob@example.org"], "To: bob@example.org\r\n\r\nhello\r\n", "", BOB),
+    caller("systemd OnFailure", &["-t"], "To: root\nFrom: systemd <root@box>\nSubject: x\nContent-Transfer-Encoding: 8bit\n\nhello\n", ALICE, ROOT),
+    caller("vacation", &["-eq", "-f", "<>", "bob@example.org"], TO_BOB, "", BOB),
+];
+
+#[test]
+fn the_callers_of_the_world_are_served() {
+    check(CALLERS.iter().map(|caller| {
+        let rcpts: Vec<String> = caller.recipients.iter().map(|to| format!("RCPT TO:<{to}>")).collect();
+        let wire = format!("MAIL FROM:<{}> SIZE=#\n{}\nDATA", caller.path, rcpts.join("\n"));
+        case(caller.name).words(caller.words).input(caller.input).wire(&wire).body(caller.body)
+    }));
+    check([case("a comment for a name").words(&["-FCronDaemon", "-i", "-oem", "root"]).input(CRON).letter(|letter| {
+        let got = text(&letter.content)?;
+        let head = "From: root@box.example (Cron Daemon)\nTo: root@box.example\nSubject: Cron <root@box> backup\n";
+        let is_right = got.starts_with(head) && got.contains("\nX-Cron-Env: <SHELL=/bin/sh>\n");
+        if is_right { Ok(()) } else { Err(got) }
+    })]);
+}
+
+/// A second relay for the cases that need one.
+#[test]
+fn accounts_are_chosen_and_stood_in_for() {
+    let (one, two) = (Relay::start(Script::default()), Relay::start(Script::open()));
+    let sendmail = Sendmail::to(&one);
+    let other = format!(
+        "\n[account.other]\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\nsenders = [\"*@lists.example\"]\n\
+         recipients = [\"*@corp.example\"]\n\
+         [account.dead]\nhost = [\"127.0.0.1:1\"]\ntls = \"none\"\nfallback = \"other\"\n\
+         [account.several]\nhost = [\"127.0.0.1:1\", \"127.0.0.1:{}\"]\ntls = \"none\"\n",
+        two.address.port(),
+        two.address.port()
+    );
+    let path = sendmail.home().join("config.toml");
+    let config = std::fs::read_to_string(&path).unwrap() + &other;
+    sendmail.put("config.toml", &config);
+    // Words, and how many recipients have come to each relay afterwards.
+    let rows: [(&[&str], [usize; 2]); 7] = [
+        (&["bob@example.org"], [1, 0]),
+        (&["-a", "other", "bob@example.org"], [1, 1]),
+        (&["-f", "news@lists.example", "bob@example.org"], [1, 2]),
+        (&["bob@example.org", "carol@corp.example"], [2, 3]),
+        (&["-a", "dead", "bob@example.org"], [2, 4]),
+        (&["-a", "several", "bob@example.org"], [2, 5]),
+        (&["-f", "alice+tag@example.com", "bob@example.org"], [3, 5]),
+    ];
+    for (words, _) in rows {
+        let ran = sendmail.run(words, b"Subject: x\n\nhello\n");
+        assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""), "{words:?}");
+    }
+    let ran = sendmail.run(&["-a", "nobody", "bob@example.org"], b"Subject: x\n\nhello\n");
+    assert_eq!(ran.status, Ok(78), "{ran:?}");
+    assert!(ran.stderr.contains("nobody"), "{ran:?}");
+    let came = [one, two].map(|relay| {
+        relay
+            .finish()
+            .iter()
+            .flat_map(|dialogue| &dialogue.letters)
+            .map(|letter| letter.recipients.len())
+            .sum::<usize>()
+    });
+    assert_eq!(came, rows[6].1);
+}
+
+/// A server that has heard enough says so before the final dot.
+#[test]
+fn an_answer_before_the_end_of_the_content_is_heard() {
+    let huge = format!("Subject: x\n\n{}", "0123456789\n".repeat(900_000));
+    let early = |name: &str, act: Act| {
+        let script = Script::default().offering(&["PIPELINING"]).on(CONTENT, act);
+        case(name).relay(script).input(&huge).undelivered().hides(&["duplicate"])
+    };
+    check([
+        early("552 and gone", Act::SayAndDrop("552 5.3.4 too big".to_owned()))
+            .status(65)
+            .says(&["<bob@example.org>", "552 5.3.4 too big"])
+            .unqueued(),
+        early("552", Act::from("552 5.3.4 too big")).status(65).says(&["552 5.3.4 too big"]).unqueued(),
+        early("421 and gone", Act::SayAndDrop("421 4.3.2 bye".to_owned()))
+            .queued(&["bob@example.org", "421 4.3.2 bye"]),
+        early("deaf until the deadline", Act::Deaf).queue("deadline = \"1s\"").queued(&["bob@example.org"]),
+    ]);
+}
+
+#[test]
+fn an_answer_to_the_final_dot_counts_even_behind_the_deadline() {
+    let late = |name: &str, answer: &str| {
+        let script = Script::default().on(DOT, Act::Drip(format!("{answer}\r\n"), Duration::from_millis(100)));
+        case(name).relay(script).queue("deadline = \"1s\"")
+    };
+    check([
+        late("taken", "250 2.0.0 taken, after all").unqueued(),
+        late("refused", "550 5.6.0 no, after all of that")
+            .undelivered()
+            .queued(&["MAILER-DAEMON", "alice@example.com"]),
+    ]);
+}
+
+/// The queue's directory cannot be one.
+#[test]
+fn a_queue_that_cannot_be_written_is_no_reason_to_lie() {
+    let broken = |name: &str, script: Script| {
+        case(name)
+            .words(&["a@x.example", "b@x.example"])
+            .relay(script)
+            .world(|sendmail| {
+                sendmail.put("queue", "");
+                sendmail
+            })
+            .status(73)
+    };
+    check([
+        broken("not needed", Script::default()).status(0),
+        broken("nobody has it", Script::default().on("MAIL", "451 4.3.0 later")).undelivered().says(&["HOME/queue"]),
+        broken("one has it, the other was put off", Script::default().on("RCPT TO:<b@", "450 4.2.0 later"))
+            .says(&["<b@x.example>", "HOME/queue"])
+            .hides(&["nothing was sent"]),
+        broken("perhaps somebody has it", Script::default().on(DOT, Act::Drop))
+            .undelivered()
+            .says(&["possible duplicate", "HOME/queue"])
+            .hides(&["nothing was sent"]),
+    ]);
+}
+
+#[test]
+fn input_that_is_refused_early_is_read_all_the_same() {
+    let rest = "0123456789\n".repeat(300_000);
+    check([
+        case("a NUL at the beginning")
+            .input(format!("Subject: x\n\nno\0w\n{rest}"))
+            .status(65)
+            .says(&["NUL", "line 3"])
+            .unsent(),
+        case("a header without an end")
+            .input(format!("X: {}\n", "y ".repeat(4_000_000)))
+            .status(65)
+            .says(&["header"])
+            .unsent(),
+        case("no room for it")
+            .input(format!("Subject: x\n\n{rest}"))
+            .world(|sendmail| sendmail.through("ulimit -f 0; exec \"$@\""))
+            .status(75)
+            .says(&[])
+            .unsent()
+            .unqueued(),
+    ]);
+}
+
+#[test]
+fn what_cannot_be_passed_on_is_mended_without_loss_or_told() {
+    check([
+        case("a header in Latin-1 for a relay of seven bits")
+            .input(b"Subject: Gr\xfc\xdfe\n\nhello\n")
+            .relay(Script::default().offering(&["PIPELINING"]))
+            .letter(|letter| {
+                let got = text(&letter.content)?;
+                // The octets as they came, in base64.
+                if got.contains("Subject: =?unknown-8bit?B?R3L832U=?=") { Ok(()) } else { Err(got) }
+            }),
+        case("long lines of base64")
+            .input(format!(
+                "MIME-Version: 1.0\nContent-Type: text/plain\nContent-Transfer-Encoding: base64\n\n{}\n",
+                "aGVsbG8K".repeat(200)
+            ))
+            .known("a line of base64 over 998 octets could be broken anywhere, and is sent as it is"),
+        case("reports that the relay cannot give are told to whoever watches")
+            .words(&["-v", "-N", "success", "bob@example.org"])
+            .relay(Script::default().offering(&["PIPELINING"]))
+            .says(&["DSN"]),
+    ]);
+}
+
+/// What a server that refuses the session for good is worth where there is no queue: the contract has 69 for
+/// "refused", and nothing about it is temporary.
+#[test]
+fn a_session_refused_for_good_is_69_without_a_queue() {
+    let refused = |name: &str, script: Script, part: &str| {
+        case(name).relay(script).queue("off").status(69).says(&["<bob@example.org>", "RELAY", part]).undelivered()
+    };
+    check([
+        refused("greeting", Script::default().on(GREETING, "554 5.7.1 not you"), "554 5.7.1 not you"),
+        refused("EHLO", Script::default().on("EHLO", "550 5.7.1 bad name"), "550 5.7.1 bad name"),
+        refused("STARTTLS", Script::default().on("STARTTLS", "502 5.5.1 no"), "502 5.5.1 no"),
+    ]);
 }

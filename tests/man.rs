@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use clap::CommandFactory;
 use pillarbox::cli::options::{OPTIONS, help};
 use std::process::{Command, Stdio};
 
@@ -44,11 +45,45 @@ fn the_manual_names_no_option_that_is_not_there() {
 }
 
 #[test]
+fn every_keyword_of_an_msmtprc_is_in_the_manual() {
+    let page = manual("pillarbox-msmtprc.5");
+    for keyword in pillarbox::config::msmtprc::keywords() {
+        let is_named = page
+            .lines()
+            .filter(|line| line.contains("Cm "))
+            .any(|line| line.split([' ', ',', '.', ';']).any(|word| word == keyword));
+        assert!(is_named, "{keyword} is not in man/pillarbox-msmtprc.5");
+    }
+}
+
+#[test]
 fn help_is_printed_from_the_table() {
     let output = Command::new(env!("CARGO_BIN_EXE_sendmail")).arg("--help").stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), help("sendmail"));
     assert!(output.stderr.is_empty());
+}
+
+/// A command of `pillarbox` and those below it: names and options, as they are typed.
+fn words(command: &clap::Command) -> Vec<String> {
+    let own = command.get_arguments().filter(|argument| !matches!(argument.get_id().as_str(), "help" | "version"));
+    let options = own.filter_map(|argument| {
+        let long = argument.get_long().map(|long| format!("Fl -{long}"));
+        long.or_else(|| argument.get_short().map(|short| format!("Fl {short}")))
+    });
+    let below = command.get_subcommands();
+    options.chain(below.flat_map(|one| [vec![format!("Cm {}", one.get_name())], words(one)].concat())).collect()
+}
+
+#[test]
+fn every_subcommand_and_its_options_are_in_the_manual() {
+    let (page, known) = (manual("pillarbox.1"), words(&pillarbox::cli::pillarbox::Words::command()));
+    assert!(known.len() > 15, "{known:?}");
+    for word in known {
+        let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
+        let there = page.split(&word).skip(1).any(is_whole);
+        assert!(there, "{word} is not in man/pillarbox.1");
+    }
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn fifty_recipients_cost_one_transaction() {
     for member in &members {
         assert_eq!(postfix.letter(member).as_sent(), letter);
     }
-    assert!(postfix.log().contains("mail=1 rcpt=50 data=1"), "{}", postfix.log());
+    assert!(postfix.log().contains("mail=1 rcpt=50 "), "{}", postfix.log());
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_letter_over_the_relays_limit_is_refused_before_it_is_sent() {
     household.sendmail(&["bob@example.org"], &letter).says(65, &["localhost", "100000"]);
     household.assert_queue_is_empty();
     wait_for("the session's end", || postfix.log().contains("disconnect").then_some(()));
-    assert!(!postfix.log().contains(" data="), "{}", postfix.log());
+    assert!(![" data=", " bdat="].iter().any(|verb| postfix.log().contains(verb)), "{}", postfix.log());
 }
 
 #[test]
@@ -276,7 +276,8 @@ fn once(postfix: &Postfix, stage: &str, act: fn(&Path)) {
 
 #[test]
 fn a_relay_that_dies_before_the_letter_gets_it_once_later() {
-    let (postfix, household) = postfix!();
+    // With BDAT the letter travels with its envelope, and who could say how much of it was read?
+    let (postfix, household) = postfix!(("smtpd_discard_ehlo_keywords", "chunking"));
     once(&postfix, "smtpd_data_restrictions", |root| kill(root, "smtpd", "KILL"));
     let letter = complete("before", "Again?\n");
     household.send(&["bob@example.org"], &letter);

@@ -2,7 +2,7 @@
 //!
 //! Each letter is completed like any submission and is durable before its 250 is said; delivery is the background's.
 //! The session is that of a user who is who the system says, so there is no AUTH and no TLS. A client that goes in the
-//! middle of a letter leaves nothing. RFC 5321; the status is 0 once the client has left, however it did.
+//! middle of a letter leaves nothing. RFC 5321; the status is 74 where it leaves in the middle of a letter.
 
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;
@@ -15,7 +15,7 @@ use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
 use crate::queue::{self, Queue, Spool};
 use crate::smtp::server::{Answer, Auth, Duplex, End, Guest, Mail, Postmaster, Terms, serve};
-use crate::submit::{self, Keep, Why};
+use crate::submit::{Counter, Keep, Why};
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
@@ -46,8 +46,8 @@ pub fn main(face: Face<'_>, delivery: &Delivery) -> u8 {
     let mut clerk = Clerk { configuration: &configuration, host: &host, dir, at_once: delivery.mode != Mode::Queue };
     match serve(&mut Duplex(std::io::stdin().lock(), std::io::stdout().lock()), &mut clerk) {
         End::Quit | End::Left => 0,
-        End::Vanished | End::Closed(_) => sysexits::PROTOCOL,
-        End::Failed(_) => sysexits::IOERR,
+        End::Closed(_) => sysexits::PROTOCOL,
+        End::Vanished | End::Failed(_) => sysexits::IOERR,
     }
 }
 
@@ -76,8 +76,10 @@ impl Postmaster for Clerk<'_> {
         let message = Message::read(content, LoneDot::IsText, Box::new(Spool::new(self.dir)))
             .map_err(|unreadable| answer(&Why::Message(unreadable)))?;
         let here = configuration::here(self.host);
-        let letter = submit::adopt(envelope.clone(), &self.configuration.settings, &here, message)
-            .map_err(|why| answer(&why))?;
+        let settings = &self.configuration.settings;
+        let aliases = configuration::aliases(settings, self.host).map_err(|text| answer(&Why::Aliases(text)))?;
+        let counter = Counter { settings, aliases: &aliases, here: &here };
+        let letter = counter.adopt(envelope, message).map_err(|why| answer(&why))?;
         let wake = |queue: &Queue| run::wake(queue, self.configuration);
         let rules = run::rules(self.configuration, self.host);
         let keep = Keep { dir: self.dir, rules, wake: &wake, now: &SystemTime::now };
@@ -90,7 +92,7 @@ impl Postmaster for Clerk<'_> {
 fn answer(why: &Why) -> Answer {
     let (code, status) = match why {
         Why::Queue(queue::Error::Io { .. }) | Why::Message(Unreadable::Store(_)) => (452, (3, 1)),
-        Why::Queue(_) | Why::NoAccount(_) => (451, (3, 5)),
+        Why::Queue(_) | Why::NoAccount(_) | Why::Aliases(_) => (451, (3, 5)),
         Why::Message(_) => (554, (6, 0)),
         Why::Loop(_) => (554, (4, 6)),
         Why::NoRecipients | Why::BadAddress(..) | Why::BadField(_) | Why::BadMailbox(..) | Why::Outcomes(_) => {

@@ -1,15 +1,21 @@
 //! The configuration of this call: which file, what it says, and where its queue is.
 
 use super::host::{self, Host};
+use crate::aliases::Aliases;
 use crate::config::Settings;
 use crate::config::load::{self, Sources};
+use crate::config::msmtprc::{Argument, Surroundings};
+use crate::http;
+use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a password helper may take.
+/// How long a password helper, or a token endpoint, may take.
 const HELPER: Duration = Duration::from_secs(10);
 
 /// The settings, and what depends on the environment.
@@ -24,7 +30,12 @@ pub struct Configuration {
 
 /// Finds and reads the configuration. The error is the sentence (or one for each problem of the file).
 pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
-    find(host, argument)?.ok_or_else(|| {
+    load_with(host, argument, &[])
+}
+
+/// As [`load`]; msmtp's `arguments` go over what the file says.
+pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
+    find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
         let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
         format!(
@@ -41,25 +52,70 @@ pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>
     })
 }
 
-/// `None` where there is no configuration.
-fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
+/// As [`load`]; `None` where there is no configuration.
+pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
+    find_with(host, argument, &[])
+}
+
+/// Whether arguments may decide what is run and whom a password is shown to: the environment's word.
+pub fn trusts_arguments() -> bool {
+    host::variable("PILLARBOX_ARGUMENTS").is_some_and(|word| word == "trusted")
+}
+
+fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Option<Configuration>, String> {
     let sources = Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
         config_home: host.config_home.clone(),
         home: host.home.clone(),
         uid: host.uid,
+        etc: PathBuf::from("/etc"),
+        around: surroundings(host),
+        arguments: arguments.to_vec(),
+        trusts_arguments: trusts_arguments(),
     };
     let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
-    Ok(settings.map(|settings| {
+    // A wish of the caller's, for which the same file need not be written twice; an argument cannot say it.
+    let queue = match host::variable("PILLARBOX_QUEUE").as_deref().map(OsStr::as_bytes) {
+        None => None,
+        Some(b"on") => Some(true),
+        Some(b"off") => Some(false),
+        Some(_) => return Err("PILLARBOX_QUEUE is neither on nor off".to_owned()),
+    };
+    Ok(settings.map(|mut settings| {
+        // Whoever runs the queue later does not know what was typed here.
+        settings.queue.enabled = queue.unwrap_or(settings.queue.enabled) && arguments.is_empty();
         let queue_dir = place(host, settings.queue.dir.clone());
         Configuration { settings, queue_dir, argument: argument.map(Path::to_owned) }
     }))
 }
 
+/// What an msmtprc can name.
+pub fn surroundings(host: &Host) -> Surroundings {
+    let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
+    Surroundings {
+        home: host.home.clone(),
+        login: host.login.clone(),
+        host: host.name.split('.').next().unwrap_or_default().to_owned(),
+        canonical: host.name.clone(),
+        mailname: host.mailname.clone(),
+        email: text("EMAIL"),
+        smtp_server: text("SMTPSERVER"),
+    }
+}
+
 /// The environment's word, else the configuration's, else the user's state directory.
 fn place(host: &Host, configured: Option<PathBuf>) -> Option<PathBuf> {
     host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or(configured).or_else(|| host.queue_dir())
+}
+
+/// The aliases of a configuration; what is wrong with them, a line each.
+pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+    let names = &settings.names;
+    Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| printable(&problem.to_string())).collect();
+        lines.join("\n")
+    })
 }
 
 /// What a letter's header is completed from.
@@ -68,6 +124,7 @@ pub fn here(host: &Host) -> Here {
         login: host.login.clone(),
         full_name: host.full_name.clone(),
         domain: host.mail_domain().to_owned(),
+        host: host.name.clone(),
         date: host::date(),
         unique: unique(),
     }
@@ -91,5 +148,7 @@ pub fn secret_env(host: &Host) -> SecretEnv {
         home: host.home.clone(),
         uid: host.uid,
         limit: HELPER,
+        state: host.state_home.as_ref().map(|state| state.join("pillarbox")),
+        post: http::post,
     }
 }

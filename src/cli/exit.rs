@@ -36,6 +36,7 @@ use sysexits::{
 pub fn status(end: &End) -> u8 {
     match end {
         End::Relayed(_) | End::Owned { .. } => 0,
+        End::Unkept(_, error) => queue(error),
         End::Partly(attempted) => outcomes(attempted),
         End::Refused(why) => refusal(why),
     }
@@ -47,7 +48,7 @@ fn refusal(why: &Why) -> u8 {
         Why::NoRecipients | Why::BadAddress(..) | Why::BadMailbox(..) => USAGE,
         Why::BadField(_) | Why::Loop(_) => DATAERR,
         Why::Message(unreadable) => message(unreadable),
-        Why::NoAccount(_) => CONFIG,
+        Why::NoAccount(_) | Why::Aliases(_) => CONFIG,
         Why::Queue(error) => queue(error),
         Why::Outcomes(attempted) => outcomes(attempted),
     }
@@ -96,8 +97,28 @@ fn outcomes(attempted: &[Attempted]) -> u8 {
     deferred.or_else(failed).unwrap_or(NOUSER)
 }
 
+/// The name that sysexits(3) has for a status, as msmtp's log writes it.
+pub fn name(status: u8) -> &'static str {
+    match status {
+        0 => "EX_OK",
+        USAGE => "EX_USAGE",
+        DATAERR => "EX_DATAERR",
+        NOUSER => "EX_NOUSER",
+        NOHOST => "EX_NOHOST",
+        UNAVAILABLE => "EX_UNAVAILABLE",
+        OSERR => "EX_OSERR",
+        CANTCREAT => "EX_CANTCREAT",
+        IOERR => "EX_IOERR",
+        TEMPFAIL => "EX_TEMPFAIL",
+        PROTOCOL => "EX_PROTOCOL",
+        NOPERM => "EX_NOPERM",
+        CONFIG => "EX_CONFIG",
+        _ => "EX_SOFTWARE",
+    }
+}
+
 /// The status for one recipient's fault.
-fn one(fault: &Fault, blame: Blame) -> u8 {
+pub fn one(fault: &Fault, blame: Blame) -> u8 {
     match (blame, &fault.cause, fault.stage) {
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,
@@ -108,6 +129,8 @@ fn one(fault: &Fault, blame: Blame) -> u8 {
         (Blame::Settings, Cause::Reply(_), Stage::Auth) => NOPERM,
         (Blame::Settings, Cause::Local(_), _) => CONFIG,
         (Blame::Settings, _, _) => UNAVAILABLE,
+        // What the session was refused for good is no letter's fault, and waiting does not mend it.
+        (Blame::Relay, Cause::Reply(reply), stage) if reply.is_permanent() && stage < Stage::Mail => UNAVAILABLE,
         (Blame::Relay, _, _) => TEMPFAIL,
     }
 }

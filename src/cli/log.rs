@@ -4,25 +4,34 @@
 //! lists; this file only writes them down. A log that cannot be written never changes what becomes of a letter.
 //! Values are quoted where they have to be and escaped always: a server's text must not forge a line.
 
+use super::host;
 use crate::config::LogTo;
 use crate::outcome::printable;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use std::fmt::{Debug, Write as _};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
-const SYSLOG: &str = "/dev/log";
+pub(super) const SYSLOG: &str = "/dev/log";
 
 /// Sends the events of this process to where the settings say; without a word there, to the journal or syslog.
 /// `tag` is the name that lines carry (`-L`). Only the first call of a process has an effect.
 pub fn install(targets: &[LogTo], tag: &str) {
-    let targets = if targets.is_empty() { default_targets() } else { targets.to_vec() };
-    let log = Log { targets, tag: tag.chars().filter(|c| c.is_ascii_graphic() && *c != ':').take(32).collect() };
+    // msmtp's lines come from elsewhere, and say nothing of what happens outside of sessions.
+    let mut targets: Vec<LogTo> = targets.iter().filter(|to| !matches!(to, LogTo::Sessions(_))).cloned().collect();
+    if targets.is_empty() {
+        targets = default_targets();
+    }
+    let tag = tag.chars().filter(|c| c.is_ascii_graphic() && *c != ':').take(32).collect();
+    let log = Log { targets, tag, zone: OnceLock::new() };
     // A second installation is refused by tracing; the first one goes on writing.
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log));
 }
@@ -42,6 +51,7 @@ fn default_targets() -> Vec<LogTo> {
 struct Log {
     targets: Vec<LogTo>,
     tag: String,
+    zone: OnceLock<TimeZone>,
 }
 
 impl<S: Subscriber> Layer<S> for Log {
@@ -58,6 +68,7 @@ impl<S: Subscriber> Layer<S> for Log {
                 LogTo::Journal => self.to_journal(*event.metadata().level(), &line, &fields),
                 LogTo::Syslog => self.to_syslog(*event.metadata().level(), &line),
                 LogTo::File(path) => self.to_file(path, &line),
+                LogTo::Sessions(_) => Ok(()),
                 LogTo::Stderr => writeln!(std::io::stderr(), "{}: {line}", self.tag),
             };
         }
@@ -98,7 +109,8 @@ impl Log {
 
     /// One write for a line, so that lines of several processes do not mix.
     fn to_file(&self, path: &Path, line: &str) -> std::io::Result<()> {
-        let time = jiff::ZonedDateTime::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
+        let zone = self.zone.get_or_init(host::time_zone).clone();
+        let time = Timestamp::now().to_zoned_datetime(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .create(true)

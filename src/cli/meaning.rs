@@ -4,6 +4,7 @@
 //! why others are ignored, stands in the table; the sub-values of `-b`, `-o`, `-O` and `-q` are told apart here.
 
 use super::options::{OPTIONS, Treatment, Typed, Usage};
+use crate::config::msmtprc::{self, Argument, Surroundings};
 use crate::envelope::{Notify, Ret};
 use crate::message::LoneDot;
 use std::ffi::{OsStr, OsString};
@@ -29,10 +30,15 @@ pub enum Command {
     Version,
     /// `-bh`, `-bH`: nothing to do, successfully.
     Nothing,
+    /// `--pretend`: which account would be used.
+    Pretend(Delivery),
+    /// `--serverinfo`: what the relay says of itself.
+    ServerInfo(Delivery),
 }
 
 /// How a letter is to be delivered: the options that matter for it.
 #[derive(Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // each is an option that is there or not
 pub struct Delivery {
     /// `-C`
     pub config: Option<PathBuf>,
@@ -62,6 +68,10 @@ pub struct Delivery {
     pub verbose: bool,
     /// `-L`
     pub tag: Option<String>,
+    /// `--read-envelope-from`
+    pub sender_from_header: bool,
+    /// msmtp's options that are keywords of its configuration, and their values.
+    pub arguments: Vec<Argument>,
     /// The recipients' words, as typed.
     pub recipients: Vec<String>,
 }
@@ -144,6 +154,8 @@ impl Default for Delivery {
             gateway: false,
             verbose: false,
             tag: None,
+            sender_from_header: false,
+            arguments: Vec::new(),
             recipients: Vec::new(),
         }
     }
@@ -158,6 +170,8 @@ enum Chosen {
     Serve,
     Run,
     Nothing,
+    Pretend,
+    ServerInfo,
 }
 
 /// Gives the words their meaning. `program` is the name we were called by, without its directory.
@@ -182,7 +196,7 @@ pub fn mean(program: &str, typed: Typed) -> Result<Command, Usage> {
     }
     for (row, value) in typed.options {
         match row.spelling {
-            "-C" => reading.delivery.config = Some(PathBuf::from(value)),
+            "-C" | "--file" => reading.delivery.config = Some(PathBuf::from(value)),
             _ if row.treatment == Treatment::Ignored => {}
             spelling => reading.take(spelling, text(&value)?)?,
         }
@@ -207,18 +221,18 @@ impl Reading {
     fn take(&mut self, spelling: &'static str, value: String) -> Result<(), Usage> {
         let delivery = &mut self.delivery;
         match spelling {
-            "-a" => delivery.account = Some(value),
+            "-a" | "--account" => delivery.account = Some(value),
             "-b" => self.chosen = mode_of_operation(&value)?,
             "-e" => delivery.error_mode(&value),
             "-F" => delivery.full_name = Some(value),
-            "-f" | "-r" => delivery.sender = Some(value),
+            "-f" | "-r" | "--from" => delivery.sender = Some(value),
             "-G" => delivery.gateway = true,
             "-I" => self.chosen = Chosen::Aliases,
             "-i" => delivery.lone_dot = LoneDot::IsText,
             "-L" => delivery.tag = Some(value),
             // An unknown word or a malformed id concerns reports only: no letter is held up for it.
-            "-N" => delivery.notify = Notify::parse(&value).or(delivery.notify),
-            "-R" => delivery.ret = Ret::parse(&value).or(delivery.ret),
+            "-N" | "--dsn-notify" => delivery.notify = Notify::parse(&value).or(delivery.notify),
+            "-R" | "--dsn-return" => delivery.ret = Ret::parse(&value).or(delivery.ret),
             "-V" if is_envid(&value) => delivery.envid = Some(value),
             "-O" => delivery.long_option(&value),
             "-o" => delivery.short_option(&value),
@@ -226,9 +240,12 @@ impl Reading {
                 self.chosen = Chosen::Run;
                 self.run.read(&value)?;
             }
-            "-t" => delivery.recipients_from_header = true,
-            "-v" => delivery.verbose = true,
-            _ => {}
+            "-t" | "--read-recipients" => delivery.recipients_from_header = true,
+            "-v" | "-d" | "--debug" => delivery.verbose = true,
+            "-P" | "--pretend" => self.chosen = Chosen::Pretend,
+            "-S" | "--serverinfo" => self.chosen = Chosen::ServerInfo,
+            "--read-envelope-from" => delivery.sender_from_header = true,
+            _ => delivery.keyword(spelling, value)?,
         }
         Ok(())
     }
@@ -236,6 +253,12 @@ impl Reading {
     /// Puts mode, options and recipients together.
     fn finish(self, recipients: &[OsString]) -> Result<Command, Usage> {
         let Self { chosen, mut delivery, mut run } = self;
+        if delivery.account.is_some() && delivery.arguments.iter().any(|(keyword, _)| keyword == "host") {
+            return Err(Usage::Contradiction("--account", "--host"));
+        }
+        if delivery.sender.is_some() && delivery.sender_from_header {
+            return Err(Usage::Contradiction("--from", "--read-envelope-from"));
+        }
         let without = |what: &'static str, command: Command| {
             if recipients.is_empty() { Ok(command) } else { Err(Usage::RecipientsHere(what)) }
         };
@@ -253,6 +276,8 @@ impl Reading {
                 without("a queue run", Command::RunQueue(run))
             }
             Chosen::Nothing => Ok(Command::Nothing),
+            Chosen::Pretend => Ok(Command::Pretend(delivery)),
+            Chosen::ServerInfo => without("--serverinfo", Command::ServerInfo(delivery)),
         }
     }
 }
@@ -273,6 +298,17 @@ fn mode_of_operation(value: &str) -> Result<Chosen, Usage> {
 }
 
 impl Delivery {
+    /// `--keyword=value` of msmtp. A home and a mail name are as good as any here: the value is only judged.
+    fn keyword(&mut self, spelling: &'static str, value: String) -> Result<(), Usage> {
+        let Some(name) = spelling.strip_prefix("--") else { return Ok(()) };
+        let keyword = name.replace('-', "_");
+        let (home, mailname) = (Some(PathBuf::from("/")), Some("localhost".to_owned()));
+        let around = Surroundings { home, mailname, login: "nobody".to_owned(), ..Surroundings::default() };
+        msmtprc::check(&keyword, &value, &around).map_err(|_| Usage::BadValue(spelling, value.clone()))?;
+        self.arguments.push((keyword, value));
+        Ok(())
+    }
+
     /// `-oX…`: the first character is the option, the rest its value. Unknown ones are ignored, as by most.
     fn short_option(&mut self, option: &str) {
         let mut chars = option.chars();
@@ -402,7 +438,7 @@ mod tests {
     use super::*;
 
     fn command(program: &str, line: &str) -> Result<Command, Usage> {
-        mean(program, parse(line.split_ascii_whitespace().map(OsString::from)).unwrap())
+        mean(program, parse(program, line.split_ascii_whitespace().map(OsString::from)).unwrap())
     }
 
     fn delivery(line: &str) -> Delivery {

@@ -7,6 +7,7 @@ pub mod host;
 pub mod log;
 pub mod mailq;
 pub mod meaning;
+pub mod msmtp;
 pub mod options;
 pub mod pillarbox;
 pub mod queue;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod sandbox;
 pub mod say;
 pub mod sendmail;
+pub mod session_log;
 pub mod signals;
 
 use std::ffi::OsString;

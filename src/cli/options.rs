@@ -45,6 +45,14 @@ pub struct Row {
     pub treatment: Treatment,
     /// One line for `--help`; the manual says more.
     pub help: &'static str,
+    /// The only name of the program under which it is known; `None`: it is known under all.
+    pub program: Option<&'static str>,
+}
+
+impl Row {
+    fn is_for(&self, program: &str) -> bool {
+        self.program.is_none_or(|only| only == program)
+    }
 }
 
 /// A row in one line, so that the table below reads as a table.
@@ -55,7 +63,21 @@ const fn row(
     treatment: Treatment,
     help: &'static str,
 ) -> Row {
-    Row { spelling, value, takes, treatment, help }
+    Row { spelling, value, takes, treatment, help, program: None }
+}
+
+/// The name under which we know the options of msmtp, too.
+pub const MSMTP: &str = "msmtp";
+
+/// A row that only msmtp has.
+const fn own(
+    spelling: &'static str,
+    value: &'static str,
+    takes: Takes,
+    treatment: Treatment,
+    help: &'static str,
+) -> Row {
+    Row { spelling, value, takes, treatment, help, program: Some(MSMTP) }
 }
 
 use Takes::{Attached, Nothing, Value};
@@ -125,6 +147,79 @@ pub const OPTIONS: &[Row] = &[
     row("-q", "I|R|S[!]text", Attached, Honoured, "-qI, -qR, -qS: only letters whose id, recipient or sender contains text (!: does not)"),
     row("--help",    "", Nothing, Honoured, "print this"),
     row("--version", "", Nothing, Honoured, "print the version"),
+
+    own("-d", "level",         Attached, Honoured, "as -v"),
+    own("-P", "",              Nothing,  Honoured, "as --pretend"),
+    own("-S", "",              Nothing,  Honoured, "as --serverinfo"),
+    own("--account", "name",   Value,    Honoured, "as -a"),
+    own("--debug", "",         Attached, Honoured, "as -v"),
+    own("--dsn-notify", "when", Value,   Honoured, "as -N"),
+    own("--dsn-return", "what", Value,   Honoured, "as -R"),
+    own("--file", "file",      Value,    Honoured, "as -C"),
+    own("--from", "address",   Value,    Honoured, "as -f"),
+    own("--pretend", "",       Nothing,  Honoured, "print the account that would be used, and send nothing"),
+    own("--read-envelope-from", "", Nothing, Honoured, "the author in the header is the envelope sender"),
+    own("--read-recipients", "", Nothing, Honoured, "as -t"),
+    own("--serverinfo", "",    Nothing,  Honoured, "show what the relay says of itself, and send nothing"),
+    own("--add-missing-date-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--add-missing-from-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--aliases", "file",   Value,    Honoured, "as in the msmtprc; guarded"),
+    own("--auth", "mechanism", Attached, Honoured, "as in the msmtprc"),
+    own("--auto-from", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--connect-timeout", "seconds", Value, Honoured, "as in the msmtprc"),
+    own("--domain", "name",    Value,    Honoured, "as in the msmtprc"),
+    own("--host", "name",      Value,    Honoured, "send there; no configuration is read"),
+    own("--keepbcc", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--logfile-time-format", "format", Value, Honoured, "as in the msmtprc"),
+    own("--maildomain", "name", Value,   Honoured, "as in the msmtprc"),
+    own("--passwordeval", "command", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--port", "number",    Value,    Honoured, "as in the msmtprc"),
+    own("--protocol", "name",  Value,    Honoured, "as in the msmtprc"),
+    own("--proxy-host", "name", Value,   Honoured, "as in the msmtprc; guarded"),
+    own("--proxy-port", "number", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--remove-bcc-headers", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--set-date-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--set-from-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--set-msgid-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--set-to-header", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--socket", "path",    Value,    Honoured, "as in the msmtprc; guarded"),
+    own("--source-ip", "address", Value, Honoured, "as in the msmtprc"),
+    own("--syslog", "facility", Attached, Honoured, "as in the msmtprc"),
+    own("--timeout", "seconds", Value,   Honoured, "as in the msmtprc"),
+    own("--tls", "switch",     Attached, Honoured, "as in the msmtprc"),
+    own("--tls-cert-file", "file", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-certcheck", "switch", Attached, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-crl-file", "file", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-fingerprint", "hex", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-host-override", "name", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-key-file", "file", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--tls-starttls", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--tls-trust-file", "file", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--undisclosed-recipients", "switch", Attached, Honoured, "as in the msmtprc"),
+    own("--user", "name",      Value,    Honoured, "as in the msmtprc"),
+    own("--logfile", "file",   Value,    Ignored,  "as -X; write logfile into the msmtprc"),
+    own("--tls-force-sslv3", "", Nothing, Ignored, "never spoken"),
+    own("--tls-min-dh-prime-bits", "number", Value, Ignored, "finite-field Diffie-Hellman is not spoken"),
+    own("--tls-priorities", "string", Value, Ignored, "the ciphers are strong as they are"),
+    own("--configure", "address", Value, Refused,  "write the account by hand, see pillarbox-msmtprc(5)"),
+    own("--rmqs", "what",      Value,    Refused,  "ETRN is for hosts that receive mail"),
+];
+
+/// Options of msmtp that decide what is run, which files are opened, or whom a password is shown to. An argument may say
+/// that only where the environment trusts arguments.
+pub const GUARDED: [&str; 12] = [
+    "--aliases",
+    "--passwordeval",
+    "--proxy-host",
+    "--proxy-port",
+    "--socket",
+    "--tls-cert-file",
+    "--tls-certcheck",
+    "--tls-crl-file",
+    "--tls-fingerprint",
+    "--tls-host-override",
+    "--tls-key-file",
+    "--tls-trust-file",
 ];
 
 /// What was typed, checked against the table and still without meaning.
@@ -155,6 +250,12 @@ pub enum Usage {
     RecipientsHere(&'static str),
     /// An argument that is not UTF-8 where text is needed.
     NotText(String),
+    /// The beginning of several long options.
+    Ambiguous(String),
+    /// Two options that exclude each other.
+    Contradiction(&'static str, &'static str),
+    /// An option that arguments may have only where they are trusted.
+    Guarded(&'static str),
 }
 
 impl fmt::Display for Usage {
@@ -169,18 +270,27 @@ impl fmt::Display for Usage {
             Self::Refused(option, why) => write!(f, "{option} is not supported by a relay-only MTA ({why})"),
             Self::BadValue(option, value) => write!(f, "option {option} does not take the value '{value}'"),
             Self::RecipientsHere(what) => write!(f, "{what} takes no recipients"),
+            Self::Ambiguous(option) => write!(f, "several options begin with {option}"),
+            Self::Contradiction(one, other) => write!(f, "{one} and {other} exclude each other"),
+            Self::Guarded(option) => write!(
+                f,
+                "{option} decides what is run or whom a password is shown to, and web forms reach our arguments; write it \
+                 into the configuration, or set PILLARBOX_ARGUMENTS=trusted, which no argument can"
+            ),
             Self::NotText(word) => write!(f, "'{word}' is not UTF-8"),
         }
     }
 }
 
-/// The row of an option letter.
-fn find(letter: char) -> Option<&'static Row> {
-    OPTIONS.iter().find(|row| row.spelling.strip_prefix('-').is_some_and(|rest| rest.chars().eq([letter])))
+/// The row of an option letter; one that only this program has goes first.
+fn find(program: &str, letter: char) -> Option<&'static Row> {
+    let is_it = |row: &&Row| row.spelling.strip_prefix('-').is_some_and(|rest| rest.chars().eq([letter]));
+    let rows = || OPTIONS.iter().filter(is_it).filter(|row| row.is_for(program));
+    rows().find(|row| row.program.is_some()).or_else(|| rows().next())
 }
 
-/// Reads the words behind the program's name.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Typed, Usage> {
+/// Reads the words behind the program's name, which decides about some of them.
+pub fn parse(program: &str, words: impl IntoIterator<Item = OsString>) -> Result<Typed, Usage> {
     let mut words = words.into_iter();
     let mut typed = Typed::default();
     while let Some(word) = words.next() {
@@ -193,11 +303,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Typed, Usage> 
             return Err(Usage::LoneDash);
         }
         if bytes.starts_with(b"--") {
-            let name = word.to_string_lossy().into_owned();
-            let row = OPTIONS.iter().find(|row| row.spelling == name).ok_or(Usage::Unknown(name))?;
-            typed.options.push((row, OsString::new()));
+            typed.options.push(long(program, bytes, &mut words)?);
         } else if bytes.starts_with(b"-") {
-            cluster(&bytes[1..], &mut words, &mut typed)?;
+            cluster(program, &bytes[1..], &mut words, &mut typed)?;
         } else {
             typed.recipients.push(word);
             for word in words {
@@ -212,11 +320,46 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Typed, Usage> 
     Ok(typed)
 }
 
+/// Reads a long option: `--name`, `--name=value`, or `--name value` where one is needed. msmtp's may be cut short.
+fn long(
+    program: &str,
+    word: &[u8],
+    words: &mut impl Iterator<Item = OsString>,
+) -> Result<(&'static Row, OsString), Usage> {
+    let equals = word.iter().position(|&octet| octet == b'=');
+    let (name, value) = equals.map_or((word, None), |at| (&word[..at], Some(&word[at + 1..])));
+    let shown = || String::from_utf8_lossy(name).into_owned();
+    let rows = || OPTIONS.iter().filter(|row| row.is_for(program) && row.spelling.starts_with("--"));
+    let exact = rows().find(|row| row.spelling.as_bytes() == name);
+    let mut begun = rows().filter(|row| program == MSMTP && row.spelling.as_bytes().starts_with(name));
+    let row = match (exact, begun.next(), begun.next()) {
+        (Some(row), _, _) | (None, Some(row), None) => row,
+        (None, Some(_), Some(_)) => return Err(Usage::Ambiguous(shown())),
+        (None, None, _) => return Err(Usage::Unknown(shown())),
+    };
+    if row.treatment == Refused {
+        return Err(Usage::Refused(row.spelling, row.help));
+    }
+    let value = match (row.takes, value) {
+        (Nothing, Some(value)) => {
+            return Err(Usage::BadValue(row.spelling, String::from_utf8_lossy(value).into_owned()));
+        }
+        (Value, None) => words.next().ok_or(Usage::MissingValue(row.spelling))?.into_vec(),
+        (_, value) => value.unwrap_or_default().to_vec(),
+    };
+    Ok((row, OsString::from_vec(value)))
+}
+
 /// Reads one word of clustered letters, the last of which may take the rest of it, or the next word, as its value.
-fn cluster(mut letters: &[u8], words: &mut impl Iterator<Item = OsString>, typed: &mut Typed) -> Result<(), Usage> {
+fn cluster(
+    program: &str,
+    mut letters: &[u8],
+    words: &mut impl Iterator<Item = OsString>,
+    typed: &mut Typed,
+) -> Result<(), Usage> {
     while let [letter, rest @ ..] = letters {
         let unknown = || Usage::Unknown(format!("-{}", char::from(*letter).escape_default()));
-        let row = find(char::from(*letter)).ok_or_else(unknown)?;
+        let row = find(program, char::from(*letter)).ok_or_else(unknown)?;
         if row.treatment == Refused {
             return Err(Usage::Refused(row.spelling, row.help));
         }
@@ -243,8 +386,13 @@ pub fn help(program: &str) -> String {
     );
     for (title, treatment) in [("Options", Honoured), ("Taken and ignored", Ignored), ("Refused (exit 64)", Refused)] {
         let _ = write!(text, "\n{title}:\n");
-        for row in OPTIONS.iter().filter(|row| row.treatment == treatment) {
-            let gap = if row.value.is_empty() || row.takes == Attached { "" } else { " " };
+        for row in OPTIONS.iter().filter(|row| row.treatment == treatment && row.is_for(program)) {
+            let gap = match row.takes {
+                _ if row.value.is_empty() => "",
+                _ if row.spelling.starts_with("--") => "=",
+                Attached | Nothing => "",
+                Value => " ",
+            };
             let _ = writeln!(text, "  {:<18} {}", format!("{}{gap}{}", row.spelling, row.value), row.help);
         }
     }
@@ -259,7 +407,7 @@ mod tests {
     /// `-t= -f=a@b | recipients`
     fn flat(line: &[&str]) -> Result<String, Usage> {
         let text = |word: OsString| word.into_string().unwrap();
-        parse(line.iter().map(OsString::from)).map(|typed| {
+        parse("sendmail", line.iter().map(OsString::from)).map(|typed| {
             let options = typed.options.into_iter().map(|(row, value)| format!("{}={}", row.spelling, text(value)));
             let recipients: Vec<String> = typed.recipients.into_iter().map(text).collect();
             format!("{} | {}", options.collect::<Vec<_>>().join(" "), recipients.join(" "))
@@ -312,9 +460,43 @@ mod tests {
 
     #[test]
     fn every_row_is_in_the_help_text() {
-        let text = help("sendmail");
+        let text = help(MSMTP);
         for row in OPTIONS {
             assert!(text.contains(row.spelling) && text.contains(row.help), "{}", row.spelling);
         }
+        assert!(!help("sendmail").contains("--host"));
+    }
+
+    #[test]
+    fn msmtps_options_are_known_under_its_name_alone() {
+        let flat = |program: &str, line: &[&str]| {
+            parse(program, line.iter().map(OsString::from)).map(|typed| {
+                let one = |(row, value): &(&Row, OsString)| format!("{}={}", row.spelling, value.to_string_lossy());
+                typed.options.iter().map(one).collect::<Vec<_>>().join(" ")
+            })
+        };
+        for (line, want) in [
+            (
+                &["--host=h", "--port", "25", "--tls", "--tls-starttls=off", "a"][..],
+                "--host=h --port=25 --tls= --tls-starttls=off",
+            ),
+            (&["--acc=x", "--read-r"], "--account=x --read-recipients="),
+            (&["-P", "-a", "x", "-d"], "-P= -a=x -d="),
+            (&["--tls=on"], "--tls=on"),
+            (&["-t", "-i", "-S"], "-t= -i= -S="),
+        ] {
+            assert_eq!(flat(MSMTP, line).as_deref(), Ok(want), "{line:?}");
+        }
+        for (line, want) in [
+            (&["--tls-c"][..], Usage::Ambiguous("--tls-c".into())),
+            (&["--frob=x"], Usage::Unknown("--frob".into())),
+            (&["--host"], Usage::MissingValue("--host")),
+            (&["--pretend=x"], Usage::BadValue("--pretend", "x".into())),
+        ] {
+            assert_eq!(flat(MSMTP, line), Err(want), "{line:?}");
+        }
+        assert!(matches!(flat(MSMTP, &["--rmqs=x"]), Err(Usage::Refused("--rmqs", _))));
+        assert_eq!(flat("sendmail", &["--host=h"]), Err(Usage::Unknown("--host".into())));
+        assert_eq!(flat("sendmail", &["--hel"]), Err(Usage::Unknown("--hel".into())));
     }
 }

@@ -102,7 +102,8 @@ pub fn main(face: Face<'_>, config: Option<&Path>, action: &Action) -> u8 {
     };
     match action {
         Action::List { json, failed } => desk.list(*json, *failed),
-        Action::Show { id, raw } => desk.each(std::slice::from_ref(id), |id| desk.show(id, *raw)),
+        Action::Show { id, raw: true } => desk.show_raw(id),
+        Action::Show { id, raw: false } => desk.each(std::slice::from_ref(id), |id| desk.show(id)),
         Action::Run { ids, all, verbose } => desk.run(ids, *all, *verbose),
         Action::Hold { ids } => desk.each(ids, |id| {
             let held = desk.queue.hold(id, "by hand", SystemTime::now());
@@ -156,8 +157,7 @@ impl Desk<'_> {
         let mut status = 0;
         for word in ids {
             let Some(id) = Id::parse(word) else {
-                self.face.say(&format!("{}: this is no queue id", printable(word)));
-                status = sysexits::USAGE;
+                status = self.no_id(word);
                 continue;
             };
             match what(id) {
@@ -206,28 +206,39 @@ impl Desk<'_> {
         status.max(self.face.print(&text))
     }
 
-    fn show(&self, id: Id, raw: bool) -> Result<String, Error> {
-        let content = self.queue.content(id)?;
+    fn show(&self, id: Id) -> Result<String, Error> {
         let listed = self.queue.look(id)?;
-        let wanted = if raw { content.len() } else { listed.letter.entry.header_len };
-        let mut octets = Vec::new();
-        let read = content.reader().and_then(|reader| reader.take(wanted).read_to_end(&mut octets));
-        read.map_err(|source| Error::Io { doing: "read", path: self.queue.dir().join(id.to_string()), source })?;
-        let content = String::from_utf8_lossy(&octets);
-        if raw {
-            return Ok(content.into_owned());
-        }
-        let header: Vec<String> = content.lines().map(printable).collect();
+        let header = self.octets(id, listed.letter.entry.header_len)?;
+        let header: Vec<String> = String::from_utf8_lossy(&header).lines().map(printable).collect();
         Ok(format!("{}\n{}\n", story(&listed, SystemTime::now()), header.join("\n")))
+    }
+
+    /// Prints a letter octet for octet.
+    fn show_raw(&self, word: &str) -> u8 {
+        let Some(id) = Id::parse(word) else { return self.no_id(word) };
+        match self.octets(id, u64::MAX) {
+            Ok(octets) => self.face.print_octets(&octets),
+            Err(error) => failed(self.face, &error),
+        }
+    }
+
+    fn octets(&self, id: Id, most: u64) -> Result<Vec<u8>, Error> {
+        let content = self.queue.content(id)?;
+        let mut octets = Vec::new();
+        let read = content.reader().and_then(|reader| reader.take(most).read_to_end(&mut octets));
+        read.map_err(|source| Error::Io { doing: "read", path: self.queue.dir().join(id.to_string()), source })?;
+        Ok(octets)
+    }
+
+    fn no_id(&self, word: &str) -> u8 {
+        self.face.say(&format!("{}: this is no queue id", printable(word)));
+        sysexits::USAGE
     }
 
     fn run(&self, ids: &[String], all: bool, verbose: bool) -> u8 {
         let mut named = Vec::new();
         for word in ids {
-            let Some(id) = Id::parse(word) else {
-                self.face.say(&format!("{}: this is no queue id", printable(word)));
-                return sysexits::USAGE;
-            };
+            let Some(id) = Id::parse(word) else { return self.no_id(word) };
             match self.queue.look(id) {
                 Ok(_) => named.push(id),
                 Err(error) => return failed(self.face, &error),

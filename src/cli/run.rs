@@ -10,7 +10,7 @@ use super::host::Host;
 use super::meaning::Run as Wanted;
 use super::sendmail::{Dialogue, Face};
 use super::signals::Watch;
-use super::{log, options};
+use super::{log, options, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
 use crate::queue::{Error, Listed, Queue};
@@ -99,7 +99,7 @@ pub fn summary(tally: &Tally) -> String {
 pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
     // Fails where we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
-    let config = options::parse(words.to_vec())
+    let config = options::parse(face.program, words.to_vec())
         .ok()
         .and_then(|typed| typed.options.into_iter().find_map(|(row, value)| (row.spelling == "-C").then_some(value)));
     let host = Host::look();
@@ -247,6 +247,7 @@ impl Runs<'_> {
         let settings = &self.configuration.settings;
         let mut desk = Desk::new(settings, &secrets, &self.host.name);
         desk.interrupt = self.interrupt.clone();
+        desk.ledger = session_log::ledger(settings);
         desk.transcript = verbose.then(|| Arc::new(Dialogue) as _);
         let progress = Progress::new(!verbose);
         let run = Run {

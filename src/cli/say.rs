@@ -5,7 +5,7 @@
 //! text (a server's, a caller's) passes through [`printable`] on its way in.
 
 use crate::deliver::Attempted;
-use crate::outcome::{Outcome, printable};
+use crate::outcome::{Cause, Outcome, printable};
 use crate::queue::Id;
 use crate::submit::Why;
 
@@ -40,9 +40,11 @@ pub fn outcome(one: &Attempted, next: Next) -> String {
         Next::Reported => "the sender gets a report".to_owned(),
         Next::Nothing => "nothing is kept for this recipient".to_owned(),
     };
+    // A fault of our own is a sentence of its own; any other has the relay as its subject.
+    let colon = if matches!(fault.cause, Cause::Local(_)) { ":" } else { "" };
     let doubt = if maybe_duplicate { " (possible duplicate: the relay may have it)" } else { "" };
     format!(
-        "<{}> {word}: {} (account {}) {}{doubt}; {next}",
+        "<{}> {word}: {} (account {}){colon} {}{doubt}; {next}",
         one.recipient,
         one.relay,
         one.account,
@@ -56,7 +58,7 @@ pub fn refusal(why: &Why) -> String {
         Why::NoRecipients => "no recipients: neither the arguments nor the header name one".to_owned(),
         Why::BadAddress(text, error) => format!("\"{}\": {error}", printable(text)),
         Why::BadMailbox(text, bad) => format!("the address \"{}\" {bad}", printable(text)),
-        Why::BadField(text) | Why::NoAccount(text) => printable(text),
+        Why::BadField(text) | Why::NoAccount(text) | Why::Aliases(text) => printable(text),
         Why::Message(unreadable) => unreadable.to_string(),
         Why::Loop(hops) => format!("the letter has passed {hops} hosts: it is in a mail loop"),
         Why::Queue(error) => format!("the letter cannot be queued: {error}"),

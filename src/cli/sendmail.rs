@@ -9,9 +9,10 @@ use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::Host;
 use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
+use super::options::{self, Typed, Usage};
 use super::say::{self, Next};
 use super::signals::{self, Watch};
-use super::{log, mailq, options, run};
+use super::{log, mailq, msmtp, run, session_log};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
@@ -19,7 +20,7 @@ use crate::outcome::{Blame, Outcome, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
-use crate::submit::{self, ATTEMPT, End, Keep, Letter, When, Why, Wishes};
+use crate::submit::{self, ATTEMPT, Counter, End, Keep, Letter, When, Why, Wishes};
 use std::ffi::OsString;
 use std::io::{IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -34,7 +35,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if program == run::RUNNER {
         return run::background(face, &Vec::from_iter(words));
     }
-    match options::parse(words).and_then(|typed| mean(program, typed)) {
+    match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
         Err(usage) => {
             drain();
             face.say(&format!("{usage}; nothing was sent. Try {program} --help"));
@@ -42,11 +43,23 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Command::Help) => face.print(&options::help(program)),
         Ok(Command::Version) => face.print(&format!("Version {} (Pillarbox)\n", env!("CARGO_PKG_VERSION"))),
-        Ok(Command::Nothing | Command::Aliases(_)) => 0,
+        Ok(Command::Nothing) => 0,
+        Ok(Command::Aliases(config)) => check_aliases(face, config.as_deref()),
         Ok(Command::ListQueue(config)) => mailq::main(face, config.as_deref()),
         Ok(Command::RunQueue(wanted)) => run::main(face, &wanted),
         Ok(Command::Serve(delivery)) => super::bs::main(face, &delivery),
+        Ok(Command::Pretend(delivery)) => msmtp::pretend(face, &delivery),
+        Ok(Command::ServerInfo(delivery)) => msmtp::server_info(face, &delivery),
         Ok(Command::Deliver(delivery)) => deliver(face, &delivery),
+    }
+}
+
+/// What was typed, unless it takes more trust than arguments have.
+fn guarded(typed: Typed) -> Result<Typed, Usage> {
+    let guarded = typed.options.iter().find(|(row, _)| options::GUARDED.contains(&row.spelling));
+    match guarded.filter(|_| !configuration::trusts_arguments()) {
+        Some((row, _)) => Err(Usage::Guarded(row.spelling)),
+        None => Ok(typed),
     }
 }
 
@@ -75,10 +88,31 @@ impl Face<'_> {
 
     /// Text on standard output; the status says whether it could be written.
     pub fn print(self, text: &str) -> u8 {
+        self.print_octets(text.as_bytes())
+    }
+
+    /// As [`Face::print`], whatever the octets are.
+    pub fn print_octets(self, octets: &[u8]) -> u8 {
         let mut out = std::io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        match out.write_all(octets).and_then(|()| out.flush()) {
             Ok(()) => 0,
             Err(_) => sysexits::IOERR,
+        }
+    }
+}
+
+/// `newaliases`: there is no database to make; what is wrong with the aliases is told. Packages run it on machines that
+/// have no configuration yet, so that is no error.
+fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
+    let host = Host::look();
+    let checked = configuration::find(&host, config).and_then(|found| {
+        found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
+    });
+    match checked {
+        Ok(()) => 0,
+        Err(sentence) => {
+            face.say(&sentence);
+            sysexits::CONFIG
         }
     }
 }
@@ -88,7 +122,7 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
     let interrupt = Interrupt::default();
     let watch = Watch::start(interrupt.clone());
     let host = Host::look();
-    let configuration = match configuration::load(&host, delivery.config.as_deref()) {
+    let configuration = match configuration::load_with(&host, delivery.config.as_deref(), &delivery.arguments) {
         Ok(configuration) => configuration,
         Err(sentence) => {
             log::install(&[], delivery.tag.as_deref().unwrap_or(face.program));
@@ -132,6 +166,7 @@ fn wishes(delivery: &Delivery) -> Result<Wishes, Why> {
         full_name: delivery.full_name.clone(),
         recipients,
         recipients_from_header: delivery.recipients_from_header,
+        sender_from_header: delivery.sender_from_header,
         notify: delivery.notify,
         ret: delivery.ret,
         envid: delivery.envid.clone(),
@@ -151,8 +186,14 @@ fn take_letter(
     let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
     let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
     watch.message_is_read();
-    let here = configuration::here(host);
-    submit::prepare(wishes, &configuration.settings, &here, message.map_err(Why::Message)?)
+    let message = message.map_err(|unreadable| {
+        // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
+        drain();
+        Why::Message(unreadable)
+    })?;
+    let (settings, here) = (&configuration.settings, configuration::here(host));
+    let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
+    Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
@@ -166,6 +207,7 @@ fn hand_over(
     let (settings, secrets) = (&configuration.settings, configuration::secret_env(host));
     let mut desk = Desk::new(settings, &secrets, &host.name);
     desk.interrupt = interrupt;
+    desk.ledger = session_log::ledger(settings);
     desk.transcript = delivery.verbose.then(|| Arc::new(Dialogue) as _);
     let dir = configuration.queue_dir.as_deref().filter(|_| settings.queue.enabled);
     let wake = |queue: &Queue| run::wake(queue, configuration);
@@ -199,7 +241,7 @@ fn hand_over(
 
 /// Says what has to be said and makes the status of it.
 fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
-    let watched = delivery.verbose || std::io::stderr().is_terminal();
+    let watched = || delivery.verbose || std::io::stderr().is_terminal();
     let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
     match end {
         End::Relayed(attempted) => {
@@ -211,7 +253,7 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             if attempted.is_empty() && delivery.verbose {
                 face.say(&format!("queued as {id}"));
             }
-            for one in attempted.iter().filter(|one| watched || is_ours(&one.outcome)) {
+            for one in attempted.iter().filter(|one| watched() || is_ours(&one.outcome)) {
                 speak(one, if one.outcome.is_final() { Next::Reported } else { Next::Queued(*id) });
             }
         }
@@ -219,6 +261,14 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
                 speak(one, Next::Nothing);
             }
+        }
+        End::Unkept(attempted, error) => {
+            let reason = error.to_string();
+            tracing::error!(message = "unkept", uid = host.uid, exit = exit::status(end), reason);
+            for one in attempted {
+                speak(one, Next::Nothing);
+            }
+            face.say(&format!("the letter cannot be queued: {reason}; sent again, it comes twice to whoever has it"));
         }
         End::Refused(Why::Outcomes(attempted)) => {
             tracing::warn!(message = "rejected", uid = host.uid, exit = exit::status(end), reason = "nobody takes it");

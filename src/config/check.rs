@@ -13,6 +13,8 @@ pub(super) enum Flaw {
     PasswordWithoutUser,
     /// The password would go over the network in clear, to this host.
     InClear(String),
+    /// An access token, and a mechanism that wants a password.
+    TokenAsPassword,
     /// TLS over a UNIX socket, and no name that the certificate should carry.
     NamelessSocket,
     /// LMTP where SMTP is at home, which RFC 2033 §5 forbids.
@@ -31,6 +33,10 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
         (None, _) if !matches!(account.auth, Auth::Auto | Auth::Off) => flaws.push(Flaw::NoUser),
         (None, Some(_)) if authenticates => flaws.push(Flaw::PasswordWithoutUser),
         _ => {}
+    }
+    let is_token = matches!(account.password, Some(PasswordSource::OAuth(_)));
+    if is_token && !matches!(account.auth, Auth::Bearer | Auth::OAuthBearer | Auth::XOAuth2 | Auth::Off) {
+        flaws.push(Flaw::TokenAsPassword);
     }
     if account.tls == Tls::Off && authenticates && account.user.is_some() {
         // Behind a proxy even localhost is another's.
@@ -56,11 +62,17 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
 /// Whether a password of the account's stands in the file itself.
 pub(super) fn has_literal(account: &Account) -> bool {
     let of_proxy = account.proxy.as_ref().is_some_and(|proxy| proxy.login.is_some());
-    of_proxy || matches!(account.password, Some(PasswordSource::Literal(_)))
+    let is_literal = |source: &PasswordSource| matches!(source, PasswordSource::Literal(_));
+    of_proxy
+        || match &account.password {
+            Some(PasswordSource::OAuth(oauth)) => oauth.sources().any(is_literal),
+            Some(source) => is_literal(source),
+            None => false,
+        }
 }
 
 /// Whether what we say to the host stays on this machine.
-fn is_here(host: &Host) -> bool {
+pub(super) fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
         Host::Srv(_) => false,

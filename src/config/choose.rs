@@ -107,6 +107,12 @@ fn plain(mailbox: &Mailbox) -> String {
     format!("{}@{}", mailbox.local(), mailbox.domain())
 }
 
+/// What a sender becomes: the first pattern of a list of pairs that fits says it.
+pub fn masquerade<'a>(pairs: &'a [(String, String)], sender: &Mailbox) -> Option<&'a str> {
+    let sender = plain(sender);
+    pairs.iter().find(|(pattern, _)| glob(pattern, &sender)).map(|(_, address)| address.as_str())
+}
+
 fn matches_one(patterns: &[String], address: &str) -> bool {
     patterns.iter().any(|pattern| glob(pattern, address))
 }

@@ -7,9 +7,12 @@
 //! Only regular files of a bounded size are read, and none is waited for: a FIFO or a device is refused. A file with
 //! a password in it must be private ([`privacy`]). What `-C` names is a stranger's choice, because web forms reach our
 //! arguments (CVE-2016-10033): see [`restrain`].
+//!
+//! To a user's msmtprc the system's is added, as msmtp does it; see [`read_msmtprc`].
 
+use super::msmtprc::{self, Argument, Surroundings};
 use super::problem::{Place, Problem};
-use super::{Account, LogTo, PasswordSource, Settings, check, mailrc, toml};
+use super::{Account, LogTo, PasswordSource, SessionLog, SessionLogTo, Settings, check, mailrc, toml};
 use nix::fcntl::OFlag;
 use std::collections::HashMap;
 use std::fmt;
@@ -40,6 +43,14 @@ pub struct Sources {
     pub home: Option<PathBuf>,
     /// The caller.
     pub uid: u32,
+    /// `/etc`
+    pub etc: PathBuf,
+    /// What an msmtprc can name.
+    pub around: Surroundings,
+    /// Keywords of an msmtprc on the command line. With `host` among them no file is read.
+    pub arguments: Vec<Argument>,
+    /// Whether these may make an account that runs a command or reads a secret.
+    pub trusts_arguments: bool,
 }
 
 /// Why there are no settings: everything that is wrong, a line each.
@@ -68,11 +79,14 @@ impl Broken {
 
 /// Finds, checks and reads the configuration; `None` where there is none.
 pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
+    if sources.arguments.iter().any(|(keyword, _)| keyword == "host") {
+        return of_arguments(sources).map(Some);
+    }
     if let Some(path) = &sources.argument {
         return named(path, sources, Trust::of_argument).map(Some);
     }
     if let Some(path) = &sources.environment {
-        return named(path, sources, |_, _, _| Trust::Full).map(Some);
+        return named(path, sources, |_, _, _| Trust::Alone).map(Some);
     }
     for path in places(sources) {
         match Opened::open(&path) {
@@ -85,7 +99,12 @@ pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
             Err(error) => return Err(unreadable(&path, &error)),
         }
     }
-    Ok(None)
+    let around = &sources.around;
+    Ok(msmtprc::of_environment(around).map(|account| Settings {
+        file: PathBuf::from("the environment"),
+        accounts: vec![account],
+        ..Settings::default()
+    }))
 }
 
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
@@ -98,7 +117,7 @@ fn places(sources: &Sources) -> Vec<PathBuf> {
         below(config, "msmtp/config"),
         below(home, ".mailrc"),
     ];
-    let system = ["/etc/pillarbox/config.toml", "/etc/msmtprc"].map(|path| Some(PathBuf::from(path)));
+    let system = ["pillarbox/config.toml", "msmtprc"].map(|path| Some(sources.etc.join(path)));
     own.into_iter().chain(system).flatten().collect()
 }
 
@@ -141,7 +160,12 @@ impl Format {
 /// Reads an opened file by its format. `None`: it says nothing about sending mail.
 fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<Option<Settings>, Broken> {
     let home = sources.home.as_deref();
-    let (mut settings, with_secrets) = match Format::of(path) {
+    let format = Format::of(path);
+    if let ([(keyword, _), ..], Format::Toml | Format::Mailrc) = (&sources.arguments[..], format) {
+        let option = keyword.replace('_', "-");
+        return Err(Broken::one(format!("--{option} goes over an msmtprc, and {} is none", path.display())));
+    }
+    let (mut settings, with_secrets) = match format {
         Format::Toml => {
             let text = utf8(path, &opened.octets)?;
             let settings = toml::read(path, text, home).map_err(|problems| Broken::all(&problems))?;
@@ -152,7 +176,7 @@ fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<
             Some(reading) => reading,
             None => return Ok(None),
         },
-        Format::Msmtprc => return Err(Broken::one(msmtprc(path, sources))),
+        Format::Msmtprc => return read_msmtprc(path, &opened, sources, trust).map(Some),
     };
     let open: Vec<String> =
         with_secrets.iter().filter_map(|(path, opened)| privacy(path, opened, sources.uid)).collect();
@@ -179,7 +203,7 @@ fn read_mailrc(
     let mut files = HashMap::from([(path.to_owned(), opened)]);
     let mut source = |other: &Path| -> Result<Zeroizing<String>, mailrc::NotSourced> {
         if trust == Trust::Restrained {
-            return Err(mailrc::NotSourced::Refused(elsewhere("source other files")));
+            return Err(mailrc::NotSourced::Refused(format!("it is not read; {IN_PLACE}")));
         }
         let opened = Opened::open(other).map_err(|error| match error.kind() {
             ErrorKind::NotFound => mailrc::NotSourced::Missing,
@@ -196,17 +220,56 @@ fn read_mailrc(
     }))
 }
 
-/// The reader for msmtprc is to come; until then a file that would be the configuration is not passed over, since
-/// mail would go another way than its owner thinks.
-fn msmtprc(path: &Path, sources: &Sources) -> String {
-    let config = sources.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
-    let config = config.unwrap_or_else(|| PathBuf::from("/etc/pillarbox/config.toml"));
-    format!(
-        "{}: an msmtprc cannot be read in this version; write its accounts to {}, see pillarbox.toml(5), \
-         which then goes before it",
-        path.display(),
-        config.display()
-    )
+/// Reads an msmtprc, and the system's for what it does not say. As msmtp has it, accounts of the user's go first, and
+/// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the administrator's to
+/// mend: it does not stop mail of a user whose own file has a default account.
+fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources, trust: Trust) -> Result<Settings, Broken> {
+    let mut reading = one_msmtprc(path, opened, sources)?;
+    if trust == Trust::Restrained {
+        reading.write_nothing();
+        harmless(path, reading.accounts(), IN_PLACE)?;
+    }
+    let system = sources.etc.join("msmtprc");
+    if path != system && trust != Trust::Alone {
+        match Opened::open(&system) {
+            Ok(opened) => match one_msmtprc(&system, &opened, sources) {
+                Ok(other) => reading.join(other),
+                Err(_) if reading.has_default() => {}
+                Err(broken) => return Err(broken),
+            },
+            Err(error) if reading.has_default() || is_absent(&system, &error) => {}
+            Err(error) => return Err(unreadable(&system, &error)),
+        }
+    }
+    let settings = reading.settings(&sources.around);
+    if settings.accounts.is_empty() {
+        return Err(Broken::one(format!("{} names no host, and so no relay", path.display())));
+    }
+    Ok(settings)
+}
+
+/// Reads one file, which must be private if a password stands in it. What is not UTF-8 matters only where it is used.
+fn one_msmtprc(path: &Path, opened: &Opened, sources: &Sources) -> Result<msmtprc::Reading, Broken> {
+    let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
+    let reading = msmtprc::read(path, &text, &sources.around, &sources.arguments);
+    let reading = reading.map_err(|problems| Broken::all(&problems))?;
+    match privacy(path, opened, sources.uid).filter(|_| reading.has_secret) {
+        Some(open) => Err(Broken::one(open)),
+        None => Ok(reading),
+    }
+}
+
+/// The account that the command line makes (`--host`). Whoever chose the host chose everything: it gets no secret.
+fn of_arguments(sources: &Sources) -> Result<Settings, Broken> {
+    let mut reading =
+        msmtprc::of_arguments(&sources.around, &sources.arguments).map_err(|problems| Broken::all(&problems))?;
+    reading.write_nothing();
+    if !sources.trusts_arguments {
+        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, or \
+                    set PILLARBOX_ARGUMENTS=trusted";
+        harmless(Path::new("the command line"), reading.accounts(), mend)?;
+    }
+    Ok(reading.settings(&sources.around))
 }
 
 /// How far a file's words are taken.
@@ -214,6 +277,8 @@ fn msmtprc(path: &Path, sources: &Sources) -> String {
 enum Trust {
     /// Whoever wrote it is the caller or root.
     Full,
+    /// The same, and it is all there is: the environment names the whole configuration.
+    Alone,
     /// Named by an argument, and it lies where anybody may have put it.
     Restrained,
 }
@@ -244,24 +309,30 @@ impl Trust {
 /// its log files and its queue's directory.
 fn restrain(path: &Path, settings: &mut Settings) -> Result<(), Broken> {
     settings.queue.dir = None;
-    settings.log.retain(|to| !matches!(to, LogTo::File(_)));
+    settings
+        .log
+        .retain(|to| !matches!(to, LogTo::File(_) | LogTo::Sessions(SessionLog { to: SessionLogTo::File(..), .. })));
+    harmless(path, &settings.accounts, IN_PLACE)
+}
+
+/// Where such a file may do more.
+const IN_PLACE: &str = "a configuration that an argument names may do that only where it is a file of yours or root's \
+                        below /etc or in a dot-file or dot-directory of your home; to use this one set \
+                        $PILLARBOX_CONFIG instead of -C";
+
+/// Refuses accounts that would run a command or read a secret; `mend` says what else can be done.
+fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken> {
     let refused = |account: &Account| {
         let what = match account.password.as_ref()? {
             PasswordSource::Literal(_) => return None,
-            PasswordSource::Command(_) => "run commands",
-            PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read other files",
+            PasswordSource::Command(_) | PasswordSource::Eval(_) => "run a command",
+            PasswordSource::OAuth(_) => "exchange a token",
+            PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read another file",
         };
-        Some(format!("{}: account {:?}: {}", path.display(), account.name, elsewhere(what)))
+        Some(format!("{}: account {:?} would {what} for its password; {mend}", path.display(), account.name))
     };
-    let refused: Vec<String> = settings.accounts.iter().filter_map(refused).collect();
+    let refused: Vec<String> = accounts.iter().filter_map(refused).collect();
     if refused.is_empty() { Ok(()) } else { Err(Broken(refused)) }
-}
-
-fn elsewhere(what: &str) -> String {
-    format!(
-        "a configuration that an argument names may {what} only where it is a file of yours or root's below /etc or \
-         in a dot-file or dot-directory of your home; to use this one set $PILLARBOX_CONFIG instead of -C"
-    )
 }
 
 /// A file's content, and whose it is.

@@ -1,6 +1,6 @@
 //! The settings: typed values with every default in one place.
 //!
-//! Reading a file into these values is `toml`'s and `mailrc`'s task, finding the file `load`'s, choosing an
+//! Reading a file into these values is `toml`'s, `msmtprc`'s and `mailrc`'s task, finding the file `load`'s, choosing an
 //! account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
 //! ([`PasswordSource`]) until `secret` is asked to obtain it.
 
@@ -8,11 +8,16 @@ mod check;
 pub mod choose;
 pub mod load;
 mod mailrc;
+pub mod msmtprc;
 mod notation;
+mod oauth;
 mod problem;
 mod spelling;
 pub mod toml;
 
+pub use oauth::{OAuth, TokenUrl};
+
+use crate::envelope::{Notify, Ret};
 use core::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +70,16 @@ pub struct Account {
     pub from_name: Option<String>,
     /// The relay takes letters from `from` alone: it replaces every other sender, in envelope and header.
     pub force_from: bool,
+    /// The envelope's sender is always `from`; another one only chooses the account. The header stays as it is.
+    pub force_sender: bool,
+    /// The sender of mail that names none is the author in its header, where that has one, and not `from`.
+    pub sender_from_header: bool,
+    /// What becomes of the header beyond what every letter gets.
+    pub header: HeaderRules,
+    /// When the relay shall report on a letter whose sender asks for nothing else.
+    pub notify: Option<Notify>,
+    /// How much of the letter such a report returns.
+    pub ret: Option<Ret>,
     /// Reverse-paths that choose this account: an address or a glob, compared without case.
     pub senders: Vec<String>,
     /// Recipients that choose this account: an address or a glob, compared without case.
@@ -96,6 +111,47 @@ pub struct Account {
     pub timeout: Duration,
 }
 
+/// Which fields of a header are written by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderRules {
+    /// `From:`
+    pub from: FromField,
+    /// Whether a missing `Date:` is added.
+    pub date: bool,
+    /// Whether a missing `Message-ID:` is added.
+    pub message_id: bool,
+    /// `To:`
+    pub to: ToField,
+}
+
+impl Default for HeaderRules {
+    fn default() -> Self {
+        Self { from: FromField::Completed, date: true, message_id: true, to: ToField::Kept }
+    }
+}
+
+/// What becomes of `From:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FromField {
+    /// It is added where there is none.
+    Completed,
+    /// The envelope's sender, with the full name, stands in place of what was there.
+    Replaced,
+    /// Nothing.
+    Kept,
+}
+
+/// What becomes of `To:`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToField {
+    /// Nothing.
+    Kept,
+    /// The recipients of the envelope stand in one `To:`, in place of every `To:` and `Cc:`.
+    Recipients,
+    /// `To: undisclosed-recipients:;` stands in place of every `To:` and `Cc:`.
+    Undisclosed,
+}
+
 /// What the table of `[aliases]`, the alias file and the rewriting of addresses need to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
@@ -123,6 +179,11 @@ impl Account {
             from: None,
             from_name: None,
             force_from: false,
+            force_sender: false,
+            sender_from_header: false,
+            header: HeaderRules::default(),
+            notify: None,
+            ret: None,
             senders: Vec::new(),
             recipients: Vec::new(),
             fallback: None,
@@ -211,7 +272,7 @@ pub enum TlsVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
     /// The strongest that the server offers, where there is a user; none where there is not. Never one of the
-    /// last three, which need more than a password.
+    /// last four, which need something else than a password.
     Auto,
     /// Never authenticate.
     Off,
@@ -233,6 +294,8 @@ pub enum Auth {
     XOAuth2,
     /// RFC 7628; the password is an access token.
     OAuthBearer,
+    /// Either of these two: what `Auto` is for an account whose password is [`PasswordSource::OAuth`].
+    Bearer,
     /// RFC 4422 appendix A: the client certificate says who we are. Needs `cert_file`; no password, and a user
     /// only where it is not the certificate's.
     External,
@@ -247,10 +310,15 @@ pub enum PasswordSource {
     File(PathBuf),
     /// The first line that a command prints. One word: run by `/bin/sh -c`; several: run directly.
     Command(Vec<String>),
+    /// What stands behind the keyword `password` in the first line that a command prints, run by `/bin/sh -c`:
+    /// msmtp's `eval`.
+    Eval(String),
     /// `$CREDENTIALS_DIRECTORY/NAME`, systemd's credentials.
     Credential(String),
     /// `~/.netrc` (or the file that is named): the entry for host and user.
     Netrc(Option<PathBuf>),
+    /// An access token, for which a refresh token is exchanged.
+    OAuth(Box<OAuth>),
 }
 
 impl std::fmt::Debug for PasswordSource {
@@ -259,8 +327,10 @@ impl std::fmt::Debug for PasswordSource {
             Self::Literal(_) => f.write_str("Literal"),
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Command(_) => f.write_str("Command"),
+            Self::Eval(_) => f.write_str("Eval"),
             Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
             Self::Netrc(path) => f.debug_tuple("Netrc").field(path).finish(),
+            Self::OAuth(oauth) => oauth.fmt(f),
         }
     }
 }
@@ -312,4 +382,28 @@ pub enum LogTo {
     File(PathBuf),
     /// Standard error.
     Stderr,
+    /// A line for each session through one account, as msmtp writes it; beside what the others get.
+    Sessions(SessionLog),
+}
+
+/// msmtp's log of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLog {
+    /// Whose sessions.
+    pub account: String,
+    /// What is the same in every line: `host=… tls=… auth=…`.
+    pub head: String,
+    /// Where the lines go.
+    pub to: SessionLogTo,
+}
+
+/// Where msmtp's log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionLogTo {
+    /// A file of mode 0600, each line after the time in this form of strftime(3), which may be empty.
+    File(PathBuf, String),
+    /// Standard output, with the time as in a file.
+    Stdout(String),
+    /// syslog, with the number of the facility (RFC 5424 §6.2.1).
+    Syslog(u8),
 }

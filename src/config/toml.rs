@@ -1,7 +1,7 @@
 //! TOML, the native format: text in, [`Settings`] or everything that is wrong with it out.
 //!
-//! The rows of [`ROOT`], [`ACCOUNT`], [`QUEUE`] and [`PASSWORD`] are the keys: the reader, the nearest spelling and
-//! the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because serde's `derive`
+//! The rows of [`ROOT`], [`ACCOUNT`], [`QUEUE`], [`PASSWORD`] and [`OAUTH`] are the keys: the reader, the nearest
+//! spelling and the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because serde's `derive`
 //! stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone: guesses
 //! about the keys of a broken file are noise. A password is never quoted in an error.
 
@@ -9,13 +9,14 @@ mod value;
 
 use super::check::{self, Flaw};
 use super::notation::{self, Written};
+use super::oauth::{self, OAuth, PROVIDERS, Provider, TokenUrl};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
 use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion};
 use crate::message::address::parse_sender;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -85,6 +86,9 @@ const AUTH: [(&str, Auth); 12] = [
     ("external", Auth::External),
 ];
 
+/// What stands at `pin`.
+const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these";
+
 /// Keys of `[account.NAME]`.
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
@@ -127,8 +131,8 @@ const ACCOUNT: &[Row<Draft>] = &[
     },
     Row {
         key: "password",
-        allowed: "\"literal\", { command = … }, { file = … }, { credential = … } or { netrc = … }",
-        read: |draft, value| put(&mut draft.account.password, Some(password(value)?)),
+        allowed: "\"literal\", { command = … }, { file = … }, { credential = … }, { netrc = … } or { oauth = … }",
+        read: |draft, value| put(&mut draft.account.password, Some(source(value, PASSWORD)?)),
     },
     Row {
         key: "from",
@@ -188,13 +192,7 @@ const ACCOUNT: &[Row<Draft>] = &[
             put(&mut draft.account.tls_min, value.word(&words)?)
         },
     },
-    Row {
-        key: "pin",
-        allowed: "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these",
-        read: |draft, value| {
-            put(&mut draft.account.pins, value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))?)
-        },
-    },
+    Row { key: "pin", allowed: PIN, read: |draft, value| put(&mut draft.account.pins, pins(value)?) },
     Row {
         key: "tls_host",
         allowed: "the name in the relay's certificate",
@@ -307,6 +305,68 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
             put(source, Some(PasswordSource::Netrc(path)))
         },
     },
+    Row {
+        key: "oauth",
+        allowed: "a table with provider or token_url, client_id and refresh_token",
+        read: |source, value| put(source, Some(PasswordSource::OAuth(Box::new(tokens(value)?)))),
+    },
+];
+
+/// Those of [`PASSWORD`] that a secret inside of `oauth` can come from.
+const SECRET: &[Row<Option<PasswordSource>>] = PASSWORD.split_at(3).0;
+
+/// What stands at a secret inside of `oauth`.
+const SECRETS: &str = "\"literal\", { command = … }, { file = … } or { credential = … }";
+
+/// Keys of `password = { oauth = { … } }`.
+const OAUTH: &[Row<Tokens>] = &[
+    Row {
+        key: "provider",
+        allowed: "\"google\" or \"microsoft\"; for others write token_url",
+        read: |tokens, value| {
+            let words = PROVIDERS.map(|provider| (provider.name, provider));
+            put(&mut tokens.provider, Some(value.word(&words)?))
+        },
+    },
+    Row {
+        key: "tenant",
+        allowed: "a domain or the number of a directory",
+        read: |tokens, value| put(&mut tokens.tenant, Some(value.checked(oauth::tenant)?)),
+    },
+    Row {
+        key: "token_url",
+        allowed: "the https URL of a token endpoint",
+        read: |tokens, value| {
+            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
+            put(&mut tokens.token_url, Some(url))
+        },
+    },
+    Row {
+        key: "scope",
+        allowed: "a string",
+        read: |tokens, value| put(&mut tokens.scope, Some(value.checked(printable)?)),
+    },
+    Row {
+        key: "client_id",
+        allowed: "a string",
+        read: |tokens, value| put(&mut tokens.client_id, Some(value.checked(printable)?)),
+    },
+    Row {
+        key: "client_secret",
+        allowed: SECRETS,
+        read: |tokens, value| put(&mut tokens.client_secret, Some(source(value, SECRET)?)),
+    },
+    Row {
+        key: "refresh_token",
+        allowed: SECRETS,
+        read: |tokens, value| put(&mut tokens.refresh_token, Some(source(value, SECRET)?)),
+    },
+    Row {
+        key: "ca_file",
+        allowed: "a path that begins with / or ~/",
+        read: |tokens, value| put(&mut tokens.ca_file, Some(value.path()?)),
+    },
+    Row { key: "pin", allowed: PIN, read: |tokens, value| put(&mut tokens.pins, pins(value)?) },
 ];
 
 /// Where LMTP is spoken over TCP if nothing is said: a private port of the host's, which most servers have at 24.
@@ -322,13 +382,15 @@ const TABLES: [&str; 4] = ["account", "queue", "aliases", "masquerade"];
 /// the file says.
 const NOT_YET: [&str; 1] = ["keyring"];
 
-/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`.
+/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
+/// `password.oauth.provider`.
 pub fn keys() -> Vec<String> {
     fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
         rows.iter().map(|row| format!("{table}{}", row.key)).collect()
     }
     let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
-    let rows = [below("", ROOT), below("account.NAME.", ACCOUNT), below("password.", PASSWORD), below("queue.", QUEUE)];
+    let secrets = [below("password.", PASSWORD), below("password.oauth.", OAUTH)].concat();
+    let rows = [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE)];
     [rows.concat(), tables].concat()
 }
 
@@ -455,6 +517,9 @@ impl<'a> Reader<'a> {
             };
             let before = self.problems.len();
             self.table(&format!("[account.{label}]"), ACCOUNT, keys, &mut draft);
+            if draft.account.auth == Auth::Auto && matches!(draft.account.password, Some(PasswordSource::OAuth(_))) {
+                draft.account.auth = Auth::Bearer;
+            }
             let port = draft.port.unwrap_or_else(|| match draft.account.tls {
                 _ if draft.account.lmtp => LMTP_PORT,
                 tls => tls.default_port(),
@@ -562,6 +627,9 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
     let (key, text) = match flaw {
         Flaw::NoPassword => ("user", "there is a user but no password; without AUTH write auth = \"off\""),
         Flaw::NoUser => ("auth", "authentication is demanded, but there is no user"),
+        Flaw::TokenAsPassword => {
+            ("auth", "an access token is no password; write \"oauthbearer\" or \"xoauth2\", or leave auth out")
+        }
         Flaw::PasswordWithoutUser => ("password", "there is a password but no user"),
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
         Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
@@ -589,7 +657,8 @@ fn put<T>(place: &mut T, value: T) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn password(value: Value<'_>) -> Result<PasswordSource, Wrong> {
+/// A literal, or a table with one of these rows.
+fn source(value: Value<'_>, rows: &[Row<Option<PasswordSource>>]) -> Result<PasswordSource, Wrong> {
     let table = match value.value() {
         DeValue::String(text) if text.is_empty() => return Err(value.wrong("is empty")),
         DeValue::String(text) => {
@@ -600,20 +669,72 @@ fn password(value: Value<'_>) -> Result<PasswordSource, Wrong> {
         _ => return Err(value.wrong_type()),
     };
     let [(key, inner)] = in_order(table)[..] else { return Err(value.wrong("exactly one source can be named")) };
-    let inner = Value { spanned: inner, home: value.home };
-    let name = key.get_ref().as_ref();
-    let Some(row) = PASSWORD.iter().find(|row| row.key == name) else {
-        let known: Vec<&str> = PASSWORD.iter().map(|row| row.key).collect();
-        let text = no_such_key(name, "password", &known);
-        return Err(Wrong { at: key.span().start, text, allowed: None });
-    };
     let mut source = None;
-    (row.read)(&mut source, inner).map_err(|wrong| Wrong {
+    inside("password", rows, key, Value { spanned: inner, ..value }, &mut source)?;
+    source.ok_or_else(|| value.wrong("names no source"))
+}
+
+/// Reads one key of a table that is itself a value.
+fn inside<T>(
+    table: &str,
+    rows: &[Row<T>],
+    key: &Spanned<Cow<'_, str>>,
+    value: Value<'_>,
+    target: &mut T,
+) -> Result<(), Wrong> {
+    let name = key.get_ref().as_ref();
+    let Some(row) = rows.iter().find(|row| row.key == name) else {
+        let known: Vec<&str> = rows.iter().map(|row| row.key).collect();
+        return Err(Wrong { at: key.span().start, text: no_such_key(name, table, &known), allowed: None });
+    };
+    (row.read)(target, value).map_err(|wrong| Wrong {
         text: format!("{name}: {}", wrong.text),
         allowed: wrong.allowed.or(Some(row.allowed)),
         ..wrong
-    })?;
-    source.ok_or_else(|| value.wrong("names no source"))
+    })
+}
+
+/// What `oauth` says, on its way.
+#[derive(Default)]
+struct Tokens {
+    provider: Option<Provider>,
+    tenant: Option<String>,
+    token_url: Option<TokenUrl>,
+    scope: Option<String>,
+    client_id: Option<String>,
+    client_secret: Option<PasswordSource>,
+    refresh_token: Option<PasswordSource>,
+    ca_file: Option<PathBuf>,
+    pins: Vec<[u8; 32]>,
+}
+
+fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
+    let DeValue::Table(table) = value.value() else { return Err(value.wrong_type()) };
+    let mut read = Tokens::default();
+    for (key, inner) in in_order(table) {
+        inside("oauth", OAUTH, key, Value { spanned: inner, ..value }, &mut read)?;
+    }
+    let (token_url, usual) = match (read.provider, read.token_url) {
+        (Some(provider), None) => provider
+            .endpoint(read.tenant.as_deref())
+            .ok_or_else(|| value.wrong(format!("{} has no tenants", provider.name)))?,
+        (None, Some(_)) if read.tenant.is_some() => return Err(value.wrong("a token_url has no tenant")),
+        (None, Some(url)) => (url, None),
+        _ => return Err(value.wrong("exactly one of provider and token_url is needed")),
+    };
+    Ok(OAuth {
+        token_url,
+        scope: read.scope.or(usual),
+        client_id: read.client_id.ok_or_else(|| value.wrong("client_id is missing"))?,
+        client_secret: read.client_secret,
+        refresh_token: read.refresh_token.ok_or_else(|| value.wrong("refresh_token is missing"))?,
+        ca_file: read.ca_file,
+        pins: read.pins,
+    })
+}
+
+fn pins(value: Value<'_>) -> Result<Vec<[u8; 32]>, Wrong> {
+    value.list(|one| notation::pin(one.text()?).map_err(|text| one.wrong(text)))
 }
 
 fn printable(text: &str) -> Result<(), String> {

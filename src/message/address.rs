@@ -153,13 +153,15 @@ struct Parser<'a> {
     column: usize,
     in_group: bool,
     list: Vec<Address>,
+    /// The item before ended with its angle, and no comma came.
+    glued: bool,
     /// A bare word that ended in a comma, with the comma's column: perhaps half of a name.
     half_name: Option<usize>,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, folds: Folds) -> Self {
-        Self { text, folds, at: 0, column: 0, in_group: false, list: Vec::new(), half_name: None }
+        Self { text, folds, at: 0, column: 0, in_group: false, list: Vec::new(), glued: false, half_name: None }
     }
 
     fn list(mut self) -> Result<Vec<Address>, AddressError> {
@@ -201,6 +203,7 @@ impl<'a> Parser<'a> {
                 word => {
                     if item.angle.is_some() {
                         self.conclude(std::mem::take(&mut item))?;
+                        self.glued = true;
                     }
                     item.words.push((word, place));
                 }
@@ -211,6 +214,7 @@ impl<'a> Parser<'a> {
     /// Ends an item: an angle address with its name, or one or more bare addresses.
     fn conclude(&mut self, item: Item) -> Result<(), AddressError> {
         let half_name = self.half_name.take();
+        let glued = std::mem::take(&mut self.glued);
         if let Some(mut address) = item.angle {
             if let (Some(column), false) = (half_name, item.words.is_empty()) {
                 return Err(AddressError { column: column + 1, problem: Problem::UnquotedComma });
@@ -224,7 +228,7 @@ impl<'a> Parser<'a> {
         while !words.is_empty() {
             let (address, rest) = bare(words)?;
             // Several bare addresses in a row must be whole ones; several bare words are a name without its address.
-            if address.domain.is_none() && (found > 0 || !rest.is_empty()) {
+            if address.domain.is_none() && (glued || found > 0 || !rest.is_empty()) {
                 return Err(AddressError { column: first + 1, problem: Problem::NotAnAddress });
             }
             self.list.push(address);
@@ -490,6 +494,7 @@ mod tests {
             ("Doe, John <j@x>", 4, Problem::UnquotedComma),
             ("a@x, Doe, John <j@x>", 9, Problem::UnquotedComma),
             ("John Doe", 1, Problem::NotAnAddress),
+            ("<a@x> SIZE=1", 7, Problem::NotAnAddress),
             ("a@x, John Doe, b@x", 6, Problem::NotAnAddress),
             ("a@x, <b@x", 6, Problem::Unclosed('<')),
             ("a@x, \"b", 6, Problem::Unclosed('"')),

@@ -20,6 +20,12 @@ pub struct Completion<'a> {
     pub full_name: &'a str,
     /// What an address in a field is to be replaced with; `None`: nothing, it stays.
     pub rename: &'a dyn Fn(&Field, &Address) -> Option<Vec<Mailbox>>,
+    /// Whether the author replaces whom the message names: that one then becomes the Reply-To, where there is none.
+    pub force_author: bool,
+    /// What stands in one `To:` in place of every To and Cc; `None`: they stay.
+    pub to: Option<&'a str>,
+    /// Fields that are not added where they are missing.
+    pub without: &'a [&'a str],
     /// What is to be done.
     pub how: How,
 }
@@ -70,6 +76,13 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
         return;
     }
     fields.rewrite(|field| named(field, &ADDRESSES).then(|| renamed(field, with)).flatten());
+    if with.force_author {
+        replace_author(fields, with);
+    }
+    if let Some(to) = with.to {
+        fields.retain(|field| !named(field, &["To", "Cc"]));
+        fields.append(Field::of("To", to));
+    }
     let resent = newest_resent_block(fields);
     let own: [(&str, String); 3] =
         [("From", author(with)), ("Date", with.date.to_owned()), ("Message-ID", format!("<{}>", with.message_id))];
@@ -83,12 +96,31 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
         return;
     }
     for (name, value) in own {
-        if fields.first(name).is_none() {
+        if fields.first(name).is_none() && !with.without.contains(&name) {
             fields.append(Field::of(name, &value));
         }
     }
     if with.how == How::Undisclosed && fields.first("To").is_none() && fields.first("Cc").is_none() {
         fields.append(Field::of("To", "undisclosed-recipients:;"));
+    }
+}
+
+/// Puts the author in the place of whom the message names.
+fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
+    let named: Vec<u8> = fields.first("From").map(|from| from.value().to_vec()).unwrap_or_default();
+    let same = std::str::from_utf8(&named)
+        .ok()
+        .and_then(|named| parse_folded(named).ok())
+        .is_some_and(|list| list.iter().all(|one| one.to_mailbox("").is_ok_and(|mailbox| mailbox == *with.author)));
+    if named.is_empty() || same {
+        return;
+    }
+    fields.set(Field::of("From", &author(with)));
+    if fields.first("Reply-To").is_none() {
+        let raw = [b"Reply-To:", named.as_slice(), b"\r\n"].concat();
+        if let Some(field) = Field::new(raw) {
+            fields.append(field);
+        }
     }
 }
 
@@ -156,6 +188,9 @@ mod tests {
                     let local = address.domain.is_none();
                     local.then(|| vec![address.to_mailbox("box.example").unwrap()])
                 },
+                force_author: false,
+                to: None,
+                without: &[],
                 how,
             },
         );

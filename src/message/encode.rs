@@ -201,11 +201,11 @@ pub(super) fn field_in_ascii(field: &Field) -> Option<Field> {
     if is_one_of(&STRUCTURED) {
         return None;
     }
-    // Text that is not UTF-8 is of a character set that nobody named: its odd octets become U+FFFD.
-    let text = String::from_utf8_lossy(field.value());
     if !is_one_of(&ADDRESSES) {
-        return Some(Field::of(field.name(), &words_in_ascii(&field.text())));
+        return Some(Field::of(field.name(), &words_in_ascii(field.value())));
     }
+    // A name that is not UTF-8 is of a character set that nobody told: its odd octets become U+FFFD.
+    let text = String::from_utf8_lossy(field.value());
     let list = parse_folded(&text).ok()?;
     let mailboxes = list.iter().map(|address| {
         let mailbox = address.to_mailbox("localhost").ok()?.with_ascii_domain().filter(|mailbox| !mailbox.is_utf8())?;
@@ -218,16 +218,25 @@ pub(super) fn field_in_ascii(field: &Field) -> Option<Field> {
     Some(Field::of(field.name(), &mailboxes.join(",\r\n ")))
 }
 
-/// Unstructured text whose words from the first to the last that is not ASCII are encoded.
-fn words_in_ascii(text: &str) -> String {
-    let words: Vec<&str> = text.split(' ').collect();
-    let odd = |word: &&str| !word.is_ascii();
+/// Unstructured text, unfolded, whose words from the first to the last that is not ASCII are encoded.
+fn words_in_ascii(text: &[u8]) -> String {
+    let text: Vec<u8> = text.iter().copied().filter(|octet| !b"\r\n".contains(octet)).collect();
+    let words: Vec<&[u8]> = text.trim_ascii().split(|octet| *octet == b' ').collect();
+    let odd = |word: &&[u8]| !word.is_ascii();
+    let plain = |words: &[&[u8]]| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
     let (Some(first), Some(last)) = (words.iter().position(odd), words.iter().rposition(odd)) else {
-        return text.to_owned();
+        return plain(&words);
     };
-    let encoded = encoded_words(&words[first..=last].join(" "));
-    let parts = [&words[..first], &[encoded.as_str()], &words[last + 1..]].concat();
-    parts.join(" ")
+    let middle = words[first..=last].join(&b' ');
+    let encoded = if let Ok(middle) = std::str::from_utf8(&middle) {
+        encoded_words(middle)
+    } else {
+        // Of which character set it is nobody has told; this name says just that (RFC 1428), and no octet is lost.
+        let words = middle.chunks(30).map(|chunk| format!("=?unknown-8bit?B?{}?=", STANDARD.encode(chunk)));
+        words.collect::<Vec<_>>().join("\r\n ")
+    };
+    let (before, behind) = (plain(&words[..first]), plain(&words[last + 1..]));
+    [before, encoded, behind].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

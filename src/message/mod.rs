@@ -13,6 +13,7 @@ mod mime;
 
 pub use mime::CannotConvert;
 
+use crate::outcome::words;
 use address::{Address, AddressError};
 use eol::Canonical;
 use fields::{Fields, name_and_colon};
@@ -97,8 +98,8 @@ pub enum Unreadable {
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Input(error) => write!(f, "the message cannot be read: {error}"),
-            Self::Store(error) => write!(f, "the message cannot be kept while it is read: {error}"),
+            Self::Input(error) => write!(f, "the message cannot be read: {}", words(error)),
+            Self::Store(error) => write!(f, "the message cannot be kept while it is read: {}", words(error)),
             Self::Nul(line) => write!(f, "line {line} of the message holds a NUL, which mail cannot carry"),
             Self::HeaderTooLarge => write!(f, "the header is larger than {} MiB", MAX_HEADER >> 20),
         }
@@ -148,7 +149,8 @@ impl Message {
 
     /// Reopens octets that [`Message::reader`] once gave, of which the header is the first `header_len`.
     pub fn stored(content: Arc<dyn Content>, header_len: u64, facts: Facts) -> io::Result<Self> {
-        let mut header = Vec::new();
+        // With room for it: `read_to_end` feels its way in steps of 32 octets otherwise.
+        let mut header = Vec::with_capacity(usize::try_from(header_len).unwrap_or_default());
         content.reader()?.take(header_len).read_to_end(&mut header)?;
         Ok(Self { fields: Fields::parse(&header), body: Arc::new(Behind { content, start: header_len + 2 }), facts })
     }

@@ -26,6 +26,8 @@ pub struct Claim<'q> {
     stored: Stored,
     /// The number of the attempt that was begun and not settled yet.
     begun: Option<u32>,
+    /// It was removed, since everybody has it.
+    gone: bool,
 }
 
 /// Why a letter was not claimed. None of these stands in the way of another letter.
@@ -69,7 +71,7 @@ impl Queue {
             Err(Unlocked::Busy) => return Err(Unclaimed::Busy),
             Ok(stored) => stored,
         };
-        let mut claim = Claim { queue: self, stored, begun: None };
+        let mut claim = Claim::new(self, stored);
         let history = &claim.letter().history;
         if history.hold().is_none() && history.is_poisoned() {
             let why = "its last attempts all died before their end".to_owned();
@@ -113,6 +115,13 @@ impl From<Flaw> for Unlocked {
     }
 }
 
+impl<'q> Claim<'q> {
+    /// What is locked is claimed.
+    pub(super) fn new(queue: &'q Queue, stored: Stored) -> Self {
+        Self { queue, stored, begun: None, gone: false }
+    }
+}
+
 impl Claim<'_> {
     /// What is known of it: who is left, what happened so far.
     pub fn letter(&self) -> &Letter {
@@ -147,7 +156,7 @@ impl Claim<'_> {
     /// Records an attempt's outcomes, one for each recipient of [`Letter::remaining`], in that order.
     ///
     /// When this returns, no recipient with a final outcome is attempted again, power cut or not – except that a letter
-    /// which everybody has is recorded by [`Claim::close`] alone.
+    /// which everybody has is recorded by its removal alone, which [`Queue::sync`] makes last.
     pub fn settle(&mut self, tried: &[Tried<'_>], now: SystemTime) -> Result<(), Error> {
         let begun = self.begun.take();
         let history = &self.letter().history;
@@ -175,7 +184,15 @@ impl Claim<'_> {
         history.apply_all(events);
         let is_final = |event: &Event| matches!(event, Event::Outcome { verdict, .. } if verdict.outcome.is_final());
         if history.waiting().is_empty() && history.failed().is_empty() {
-            return Ok(()); // removing the letter says it all
+            // Removing the letter says it all, and nothing comes between the relay's word and this: not even the log.
+            return match self.queue.forget(self.letter().entry.id) {
+                Ok(()) => {
+                    self.gone = true;
+                    self.queue.sync_some()
+                }
+                // A letter that cannot be removed would be sent at every run, for ever, were that not written into it.
+                Err(error) => self.append(events).and_then(|()| self.sync()).and(Err(error)),
+            };
         }
         self.append(events)?;
         if events.iter().any(is_final) { self.sync() } else { Ok(()) }
@@ -188,10 +205,14 @@ impl Claim<'_> {
         if whom.is_empty() {
             return Ok(None);
         }
-        let id = match (report, self.reported(&whom)) {
-            (None, _) => None,
-            (Some(_), Some(id)) => Some(id),
-            (Some(report), None) => Some(self.accept_report(report, &whom, now)?),
+        // Stays locked until it is written down that it is there: were it sent and gone by then, a crash would make another.
+        let mut made = None;
+        let id = match report {
+            None => None,
+            Some(report) => match self.reported(&whom)? {
+                Some(id) => Some(id),
+                None => Some(made.insert(self.accept_report(report, &whom, now)?).letter.entry.id),
+            },
         };
         let told = Event::Told { at: now, whom };
         self.append(std::slice::from_ref(&told))?;
@@ -202,26 +223,33 @@ impl Claim<'_> {
         Ok(id)
     }
 
-    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Id, Error> {
+    fn accept_report(&mut self, report: &Submission<'_>, whom: &[usize], now: SystemTime) -> Result<Stored, Error> {
         let mut id = Id::at(now);
         loop {
             self.record(&[Event::Reporting { at: now, id, whom: whom.to_vec() }])?;
-            if let Some(accepted) = self.queue.accept_as(id, report, now)? {
-                return Ok(accepted.id());
+            if let Some(stored) = self.queue.accept_as(id, report, now)? {
+                return Ok(stored);
             }
             id = id.next();
         }
     }
 
-    /// The report on these recipients that was accepted before a crash.
-    fn reported(&self, whom: &[usize]) -> Option<Id> {
-        let (id, these) = self.letter().history.reporting()?;
+    /// The report on these recipients that was accepted before a crash. One that cannot be read may be it.
+    fn reported(&self, whom: &[usize]) -> Result<Option<Id>, Error> {
+        let Some((id, these)) = self.letter().history.reporting() else { return Ok(None) };
         let sender = self.letter().entry.envelope.reverse_path().0.as_ref();
-        let found = [LETTERS, FAILED].into_iter().find_map(|dir| Stored::peek(&self.queue.path(dir, id), id).ok())?;
-        let envelope = &found.letter.entry.envelope;
-        let ours =
-            envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
-        (these == whom && ours).then_some(id)
+        for dir in [LETTERS, FAILED] {
+            let path = self.queue.path(dir, id);
+            let envelope = match Stored::peek(&path, id) {
+                Ok(found) => found.letter.entry.envelope,
+                Err(Flaw::Gone | Flaw::Damaged(_)) => continue,
+                Err(Flaw::Io(source)) => return Err(Error::at("read", &path)(source)),
+            };
+            let ours =
+                envelope.reverse_path().is_null() && envelope.recipients().iter().any(|to| Some(&to.mailbox) == sender);
+            return Ok((these == whom && ours).then_some(id));
+        }
+        Ok(None)
     }
 
     /// Notes that the sender is being told of the delay; to be called before the notice is accepted, so that it comes
@@ -230,14 +258,16 @@ impl Claim<'_> {
         self.record(&[Event::Late { at: now }])
     }
 
-    /// Ends the claim: a letter that everybody has is removed, one that somebody will not get is kept under `failed/`, any
-    /// other waits for its next attempt (or its report).
+    /// Ends the claim: a letter that everybody has is removed, if that has not been done yet, one that somebody will not get
+    /// is kept under `failed/`, any other waits for its next attempt (or its report).
     pub fn close(self) -> Result<Closed, Error> {
         let Letter { entry, history } = self.letter();
-        if !history.waiting().is_empty() || !history.unreported().is_empty() {
+        if self.gone {
+            Ok(Closed::Relayed)
+        } else if !history.waiting().is_empty() || !history.unreported().is_empty() {
             Ok(Closed::Waiting)
         } else if history.failed().is_empty() {
-            self.queue.forget(entry.id).map(|()| Closed::Relayed)
+            self.queue.forget(entry.id).and_then(|()| self.queue.sync_some()).map(|()| Closed::Relayed)
         } else {
             self.queue.transfer(entry.id, LETTERS, FAILED).map(|()| Closed::Failed)
         }

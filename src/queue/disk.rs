@@ -16,7 +16,8 @@ pub(super) trait Disk: Send + Sync {
     /// Makes a new file, 0600 whatever the umask; `AlreadyExists` where the name is taken, even by a dangling link.
     fn create(&self, path: &Path) -> io::Result<File> {
         let flags = OFlag::O_NOFOLLOW.bits();
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
+        let file =
+            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).custom_flags(flags).open(path)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(file)
     }

@@ -81,7 +81,7 @@ pub(super) struct Stored {
     pub(super) file: Arc<File>,
     pub(super) letter: Letter,
     /// Octets of the head.
-    head: u64,
+    pub(super) head: u64,
 }
 
 impl Stored {

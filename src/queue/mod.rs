@@ -26,8 +26,8 @@
 //! - **Attempt**: open, lock, look whether the name still leads to the locked file, check the seal · append `begun` (if that
 //!   cannot be written, neither could the outcome) · MAIL FROM … · append the outcomes. They are fsynced where somebody's is
 //!   final and the letter lives on for another; else losing them costs no more than an attempt.
-//! - **All have it**: unlink · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before that
-//!   fsync delivers them once more.
+//! - **All have it**: unlink, at once · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before
+//!   that fsync delivers them once more. Where the unlink fails, append the outcomes instead · fsync.
 //! - **Somebody will not get it**: outcomes, fsync · append which id the report will have, fsync · accept the report under it ·
 //!   rename to `failed/ID` · fsync `failed`. Whoever finds a crash in the middle looks for that id before reporting again.
 //!
@@ -67,6 +67,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
@@ -74,9 +75,10 @@ use ring::digest::{Context, SHA256};
 
 use crate::envelope::Envelope;
 use crate::message::{Content, Facts};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, words};
 use disk::Disk;
 use history::Event;
+use letter::Stored;
 
 /// Letters whose removal may wait for one fsync.
 const UNSYNCED: u32 = 16;
@@ -167,7 +169,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {source}", path.display()),
+            Self::Io { doing, path, source } => write!(f, "cannot {doing} {}: {}", path.display(), words(source)),
             Self::Unsafe { path, why } => write!(f, "will not keep letters in {}: {why}", path.display()),
             Self::NoSuchLetter(id) => write!(f, "{id}: there is no such letter in the queue"),
             Self::Busy(id) => write!(f, "{id} is being sent at this moment"),
@@ -233,10 +235,19 @@ impl Queue {
 
     /// Takes a letter: when this returns, it survives a power cut. On an error nothing of it is left.
     pub fn accept(&self, letter: &Submission<'_>, now: SystemTime) -> Result<Accepted, Error> {
+        self.take(letter, now).map(|stored| Accepted { id: stored.letter.entry.id })
+    }
+
+    /// Takes a letter like [`Queue::accept`] and keeps it claimed: nobody attempts it in between.
+    pub fn accept_claimed(&self, letter: &Submission<'_>, now: SystemTime) -> Result<Claim<'_>, Error> {
+        self.take(letter, now).map(|stored| Claim::new(self, stored))
+    }
+
+    fn take(&self, letter: &Submission<'_>, now: SystemTime) -> Result<Stored, Error> {
         let mut id = Id::at(now);
         for _ in 0..IDS {
-            if let Some(accepted) = self.accept_as(id, letter, now)? {
-                return Ok(accepted);
+            if let Some(stored) = self.accept_as(id, letter, now)? {
+                return Ok(stored);
             }
             id = id.next();
         }
@@ -244,8 +255,8 @@ impl Queue {
         Err(Error::at("name a letter in", &self.root)(taken))
     }
 
-    /// Takes a letter under an id of the caller's choice. `None` where that is taken.
-    fn accept_as(&self, id: Id, letter: &Submission<'_>, now: SystemTime) -> Result<Option<Accepted>, Error> {
+    /// Takes a letter under an id of the caller's choice, and keeps it locked. `None` where that is taken.
+    fn accept_as(&self, id: Id, letter: &Submission<'_>, now: SystemTime) -> Result<Option<Stored>, Error> {
         let tmp = self.path(TMP, id);
         let file = match self.disk.create(&tmp) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
@@ -258,9 +269,9 @@ impl Queue {
         .map_err(Error::at("make", &tmp))?;
         // What was tried is what the caller must hear of, not that the rubbish could not be taken out.
         let undo = |path: &Path| drop(self.disk.unlink(path));
-        match self.fill(id, &file, letter, now) {
-            Ok(true) => {}
-            Ok(false) => {
+        let stored = match self.fill(id, &Arc::new(file), letter, now) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => {
                 undo(&tmp);
                 return Ok(None);
             }
@@ -268,32 +279,38 @@ impl Queue {
                 undo(&tmp);
                 return Err(error);
             }
-        }
+        };
         let letters = self.root.join(LETTERS);
         self.disk
             .sync_dir(&letters)
             .map_err(Error::at("write", &letters))
             .inspect_err(|_| undo(&self.path(LETTERS, id)))?;
-        Ok(Some(Accepted { id }))
+        Ok(Some(stored))
     }
 
-    /// Fills `tmp/ID`, makes its octets last and names it `letters/ID`. `false`: that name is taken.
+    /// Fills `tmp/ID`, makes its octets last and names it `letters/ID`. `None`: that name is taken.
     ///
     /// The file is locked until its writer closes it: against a sweep, and against runners, so that nobody sends a letter
     /// of which the caller then hears that we could not take it.
-    fn fill(&self, id: Id, file: &File, letter: &Submission<'_>, now: SystemTime) -> Result<bool, Error> {
+    fn fill(
+        &self,
+        id: Id,
+        file: &Arc<File>,
+        letter: &Submission<'_>,
+        now: SystemTime,
+    ) -> Result<Option<Stored>, Error> {
         let (tmp, path) = (self.path(TMP, id), self.path(LETTERS, id));
         file.try_lock().map_err(|error| Error::at("lock", &tmp)(error.into()))?;
         if is_there(&path)? || is_there(&self.path(FAILED, id))? {
-            return Ok(false);
+            return Ok(None);
         }
-        self.write(id, file, letter, now).map_err(Error::at("write", &tmp))?;
+        let stored = self.write(id, file, letter, now).map_err(Error::at("write", &tmp))?;
         self.disk.sync(file).map_err(Error::at("write", &tmp))?;
         self.disk.rename(&tmp, &path).map_err(Error::at("name", &path))?;
-        Ok(true)
+        Ok(Some(stored))
     }
 
-    fn write(&self, id: Id, file: &File, letter: &Submission<'_>, now: SystemTime) -> io::Result<()> {
+    fn write(&self, id: Id, file: &Arc<File>, letter: &Submission<'_>, now: SystemTime) -> io::Result<Stored> {
         let entry = Entry {
             id,
             created: now,
@@ -305,6 +322,7 @@ impl Queue {
             size: letter.content.len(),
         };
         let mut block = entry.to_text().into_bytes();
+        let head = block.len() as u64;
         let mut context = Context::new(&SHA256);
         let mut reader = letter.content.reader()?;
         let mut left = entry.size;
@@ -321,11 +339,14 @@ impl Queue {
             block.clear();
         }
         block.extend_from_slice(seal::line(&context.finish()).as_bytes());
+        let mut history = History::new(now, letter.envelope.recipients().len());
         if let Some(tried) = letter.tried {
-            let events = History::new(now, tried.len()).outcomes(tried, 1, now);
+            let events = history.outcomes(tried, 1, now);
             block.extend(events.iter().flat_map(|event| event.to_line(id).into_bytes()));
+            history.apply_all(&events);
         }
-        self.disk.write(file, &block)
+        self.disk.write(file, &block)?;
+        Ok(Stored { file: Arc::clone(file), letter: Letter { entry, history }, head })
     }
 
     /// Makes the removals so far last. A runner calls it whenever it would otherwise wait.
@@ -341,7 +362,13 @@ impl Queue {
     fn forget(&self, id: Id) -> Result<(), Error> {
         let path = self.path(LETTERS, id);
         self.disk.unlink(&path).map_err(Error::at("remove", &path))?;
-        if self.removed.fetch_add(1, Ordering::Relaxed) + 1 >= UNSYNCED { self.sync() } else { Ok(()) }
+        self.removed.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the removals so far last, where there are enough of them.
+    fn sync_some(&self) -> Result<(), Error> {
+        if self.removed.load(Ordering::Relaxed) >= UNSYNCED { self.sync() } else { Ok(()) }
     }
 
     /// Moves a letter between two of the queue's directories and makes that last. A rename is whole or has not happened: the

@@ -291,8 +291,8 @@ fn relayed_at_once() -> Vec<Step> {
         promise(Promise::Place(id, Place::Letters));
         let mut claim = queue.claim(id).unwrap();
         claim.begin(at(1)).unwrap();
-        claim.settle(&tried(&[relayed()], "relay"), at(2)).unwrap();
         promise(Promise::Place(id, Place::Anywhere));
+        claim.settle(&tried(&[relayed()], "relay"), at(2)).unwrap();
         assert_eq!(claim.close().unwrap(), Closed::Relayed);
         queue.sync().unwrap();
         promise(Promise::Place(id, Place::Nowhere));
@@ -340,8 +340,8 @@ fn failed_for_one_and_waiting_for_another() -> Vec<Step> {
         promise(Promise::Place(report, Place::Letters));
         assert_eq!(claim.close().unwrap(), Closed::Waiting);
         let mut claim = queue.claim(report).unwrap();
-        claim.settle(&tried(&[relayed()], "relay"), at(4)).unwrap();
         promise(Promise::Place(report, Place::Anywhere));
+        claim.settle(&tried(&[relayed()], "relay"), at(4)).unwrap();
         assert_eq!(claim.close().unwrap(), Closed::Relayed);
         queue.sync().unwrap();
         promise(Promise::Place(report, Place::Nowhere));
@@ -486,6 +486,33 @@ fn an_outcome_that_could_not_be_written_loses_nothing() {
             // Never neither: somebody still waits for it, or is to be told, or it was kept.
             assert!(claim.is_ok() || queue.failed().unwrap().count() == 1);
             assert_eq!(queue.corrupt().unwrap(), []);
+        }
+        done.is_ok()
+    });
+}
+
+#[test]
+fn a_letter_that_cannot_be_removed_is_not_sent_again() {
+    with_every_failure(|queue, arm| {
+        let id = accept(queue, &["bob", "carol"], 0);
+        let mut claim = queue.claim(id).unwrap();
+        claim.begin(at(1)).unwrap();
+        arm();
+        let mut settle = || {
+            claim.settle(&tried(&[relayed(), relayed()], "relay"), at(2))?;
+            queue.sync()?;
+            // So that there is something to fail at the end of the series.
+            queue.accept(&submission(&envelope(None, &["alice"]), &OCTETS.to_vec()), at(3)).map(drop)
+        };
+        let done = settle();
+        drop(claim);
+        match queue.claim(id) {
+            Err(unclaimed) => assert!(matches!(unclaimed, Unclaimed::Gone)),
+            Ok(claim) => {
+                assert!(done.is_err());
+                assert_eq!(claim.letter().remaining(), None);
+                assert_eq!(claim.close().unwrap(), Closed::Relayed);
+            }
         }
         done.is_ok()
     });

@@ -80,6 +80,25 @@ fn unclaimed(queue: &Queue, id: Id) -> Unclaimed {
 }
 
 #[test]
+fn a_letter_that_is_accepted_claimed_is_nobody_else_s_and_reads_as_it_lies_on_the_disk() {
+    let (_dir, queue) = queue();
+    let envelope = envelope(Some("alice"), &["bob", "carol"]);
+    let outcomes = [relayed(), deferred()];
+    let tried = tried(&outcomes, "relay:25");
+    let content = OCTETS.to_vec();
+    let letter = Submission { tried: Some(&tried), ..submission(&envelope, &content) };
+    let mut claim = queue.accept_claimed(&letter, at(0)).unwrap();
+    let id = claim.letter().entry.id;
+    assert!(matches!(unclaimed(&queue, id), Unclaimed::Busy));
+    assert_eq!(*claim.letter(), queue.look(id).unwrap().letter);
+    assert_eq!(octets(claim.content().as_ref()), OCTETS);
+    claim.settle(&[Tried { outcome: &deferred(), relay: "relay:25" }], at(1)).unwrap();
+    assert_eq!(*claim.letter(), queue.look(id).unwrap().letter);
+    assert_eq!(claim.close().unwrap(), Closed::Waiting);
+    assert!(queue.claim(id).is_ok());
+}
+
+#[test]
 fn an_accepted_letter_comes_back_as_it_was() {
     let (_dir, queue) = queue();
     for len in [0, 1, 65_000, 65_536, 65_537, 300_000] {

@@ -3,14 +3,17 @@
 //! [`obtain`] asks exactly the source that the settings name and never falls through to another one. Secrets are
 //! read straight into memory that is taken once, never grows and is wiped when dropped; they have no `Display`,
 //! and no error here holds one. Every wait and every size is bounded: 64 KiB for a first line, 1 MiB for a netrc,
-//! [`SecretEnv::limit`] for a command. A source that is empty or holds a NUL is refused (RFC 4616 separates with
+//! [`SecretEnv::limit`] for a command or a token endpoint. A source that is empty or holds a NUL is refused (RFC 4616 separates with
 //! NUL). Whoever gets an error defers: a locked keyring or a missing file is our fault and never the letter's.
 
 mod command;
 mod file;
 mod netrc;
+mod oauth;
+mod shelf;
 
 use crate::config::PasswordSource;
+pub use oauth::{Answer, Post};
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
@@ -24,17 +27,30 @@ const LONGEST: usize = 64 * 1024;
 
 /// A password or token. No `Display`, an empty `Debug`, wiped when dropped.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
+pub struct Secret {
+    octets: Zeroizing<Vec<u8>>,
+    is_kept: bool,
+}
 
 impl Secret {
     /// Takes ownership of the octets.
     pub fn new(octets: Vec<u8>) -> Self {
-        Self(Zeroizing::new(octets))
+        Self { octets: Zeroizing::new(octets), is_kept: false }
+    }
+
+    /// The same secret, known to be an old one.
+    fn kept(self) -> Self {
+        Self { is_kept: true, ..self }
+    }
+
+    /// Whether it was kept from an earlier run: where it is refused, another may be had ([`forget`]).
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// The octets, for the one place that puts them on the wire.
     pub fn dangerous_expose(&self) -> &[u8] {
-        &self.0
+        &self.octets
     }
 }
 
@@ -62,8 +78,12 @@ pub struct SecretEnv {
     pub home: Option<PathBuf>,
     /// The caller.
     pub uid: u32,
-    /// How long a command may take.
+    /// How long a command or a token endpoint may take.
     pub limit: Duration,
+    /// Where tokens are kept between runs, in a directory `oauth`; `None`: they are not.
+    pub state: Option<PathBuf>,
+    /// Asks a token endpoint. The error reads on after the endpoint's name. This floor has no wire of its own.
+    pub post: fn(&Post<'_>) -> Result<Answer, String>,
 }
 
 /// Why a secret cannot be had. It reads on after "the password of account work cannot be had: ", it says what
@@ -94,6 +114,10 @@ pub enum NoSecret {
     Command(String, String),
     /// There is something, but it cannot be a password: where it comes from, and why.
     Unusable(String, &'static str),
+    /// One of the secrets that a token is asked for with cannot be had: its key in the settings, and why.
+    Within(&'static str, Box<NoSecret>),
+    /// A token endpoint gives no token: its host, and why.
+    NoToken(String, String),
 }
 
 impl fmt::Display for NoSecret {
@@ -122,19 +146,31 @@ impl fmt::Display for NoSecret {
             Self::Command(what, said) if said.is_empty() => write!(f, "the command {what}"),
             Self::Command(what, said) => write!(f, "the command {what}; it said \"{said}\""),
             Self::Unusable(whence, why) => write!(f, "{whence} {why}"),
+            Self::Within(key, why) => write!(f, "{key}: {why}"),
+            Self::NoToken(host, why) => write!(f, "the token endpoint {host} {why}"),
         }
     }
 }
 
-/// Obtains a secret: reads its file, or runs its command.
+/// Obtains a secret: reads its file, runs its command, or exchanges a token for it.
 pub fn obtain(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> Result<Secret, NoSecret> {
     match source {
         PasswordSource::Literal(text) => usable("the configuration", text.as_bytes()),
         PasswordSource::File(path) => file::first_line(path, env.uid),
         PasswordSource::Command(words) => command::first_line(words, env.limit),
+        PasswordSource::Eval(line) => evaluated(&command::first_line(std::slice::from_ref(line), env.limit)?),
         PasswordSource::Credential(name) => file::credential(name, env.credentials_directory.as_deref()),
         PasswordSource::Netrc(path) => netrc::password(path.as_deref(), whose, env),
+        PasswordSource::OAuth(oauth) => oauth::access_token(oauth, whose, env),
     }
+}
+
+/// Forgets a secret that a relay has refused, where it was one that is kept. Whether another may be had now.
+pub fn forget(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv, refused: &Secret) -> bool {
+    if let PasswordSource::OAuth(oauth) = source {
+        oauth::forget(oauth, whose, env, refused);
+    }
+    refused.is_kept
 }
 
 /// What commands have answered in this run, so that one run asks a command once (it may put a prompt before a
@@ -149,7 +185,11 @@ impl Answers {
     /// As [`obtain`]. One command runs at a time: whoever else wants its answer waits for it, and two prompts
     /// never fight for one terminal.
     pub fn obtain(&self, source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> Result<Secret, NoSecret> {
-        let PasswordSource::Command(words) = source else { return obtain(source, whose, env) };
+        let words = match source {
+            PasswordSource::Command(words) => words,
+            PasswordSource::Eval(line) => &vec!["eval".to_owned(), line.clone()],
+            _ => return obtain(source, whose, env),
+        };
         // A thread that panicked while it asked has left the answers of the others whole.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(secret) = known.get(words) {
@@ -165,6 +205,20 @@ impl fmt::Debug for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Answers")
     }
+}
+
+/// The argument of the line `password ARGUMENT` that a command has printed, by the rules of an msmtprc: blanks around
+/// it do not count, nor do quotes around the whole of it.
+fn evaluated(line: &Secret) -> Result<Secret, NoSecret> {
+    let line = line.dangerous_expose().trim_ascii();
+    let (keyword, argument) = line.split_at(line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len()));
+    if keyword != b"password" {
+        let why = "printed a line that does not begin with `password`, and nothing else can be evaluated here";
+        return Err(NoSecret::Unusable("the command of eval".to_owned(), why));
+    }
+    let argument = argument.trim_ascii();
+    let quoted = argument.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    usable("the command of eval", quoted.unwrap_or(argument))
 }
 
 /// A copy of exactly these octets, where they can be a password.
@@ -215,7 +269,8 @@ mod tests {
 
     fn env() -> SecretEnv {
         let uid = nix::unistd::getuid().as_raw();
-        SecretEnv { credentials_directory: None, home: None, uid, limit: Duration::from_secs(30) }
+        let post: fn(&Post<'_>) -> Result<Answer, String> = |_| Err("is not asked".to_owned());
+        SecretEnv { credentials_directory: None, home: None, uid, limit: Duration::from_secs(30), state: None, post }
     }
 
     const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice" };
@@ -280,6 +335,25 @@ mod tests {
             }
         });
         assert_eq!(std::fs::read_to_string(&count).unwrap(), "asked\n");
+    }
+
+    #[test]
+    fn an_evaluated_line_gives_what_stands_behind_its_keyword() {
+        for (line, expected) in [
+            ("password s3cret", Some("s3cret")),
+            ("  password\t\" s3 \"cret \" ", Some(" s3 \"cret ")),
+            ("password \"", Some("\"")),
+            ("password", None),
+            ("password \"\"", None),
+            ("passwords s3cret", None),
+            ("host s3cret", None),
+        ] {
+            let found = obtain(&PasswordSource::Eval(format!("echo '{line}'")), &ALICE, &env());
+            if let Err(error) = &found {
+                assert!(!error.to_string().contains("s3cret"), "{error}");
+            }
+            assert_eq!(found.ok().as_ref().map(Secret::dangerous_expose), expected.map(str::as_bytes), "{line}");
+        }
     }
 
     #[test]

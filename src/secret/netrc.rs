@@ -288,7 +288,9 @@ mod tests {
         let whose = Identity { host: "h", user: "alice" };
         let uid = nix::unistd::getuid().as_raw();
         let limit = std::time::Duration::ZERO;
-        let mut env = SecretEnv { credentials_directory: None, home: Some(dir.path().to_owned()), uid, limit };
+        let home = Some(dir.path().to_owned());
+        let post = |_: &crate::secret::Post<'_>| Err("is not asked".to_owned());
+        let mut env = SecretEnv { credentials_directory: None, home, uid, limit, state: None, post };
         std::fs::write(&path, "machine h login alice password p\n").unwrap();
         for (mode, is_private) in [(0o600, true), (0o644, false)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

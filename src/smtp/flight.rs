@@ -6,9 +6,9 @@
 //! too large for the window goes by DATA in any case: it is not to be sent in vain, and where the answers to the
 //! envelope are awaited BDAT saves nothing. Without PIPELINING each command waits for its answer.
 //!
-//! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Between
-//! letters of which the first is not answered yet goes a RSET: were it refused in the middle, the next letter would be
-//! added to its transaction, and could reach its recipients. After DATA that cannot be (RFC 5321 §4.1.1.4).
+//! Answers come in the order of the commands, and what they mean for a letter is [`Transaction`]'s to say. Behind a
+//! letter that went by BDAT goes a RSET before the next: were the first refused in the middle, the next would be added
+//! to its transaction, and could reach its recipients. After DATA that cannot be (RFC 5321 §4.1.1.4).
 //! In LMTP one letter is out at a time.
 //! While we write we also read, so that a server that wants its answers read first, and we, never wait for each other.
 //!
@@ -68,6 +68,7 @@ impl Session {
             at: 0,
             out: Vec::new(),
             ends: false,
+            dismissed: false,
         };
         let flown = flight.fly(next, done);
         if let Err(fault) = &flown {
@@ -131,6 +132,7 @@ enum Pace {
 struct Passage<C> {
     cargo: C,
     transaction: Transaction,
+    /// The end of its time, which begins when those before it are answered.
     deadline: Instant,
     /// What is said of it that counts for the [`WINDOW`].
     octets: u64,
@@ -158,12 +160,15 @@ struct Flight<'a, C> {
     out: Vec<u8>,
     /// Whether `out` ends with the end of a letter.
     ends: bool,
+    /// The server has closed the session in order (RFC 5321 §3.8): what it has not answered it has not taken.
+    dismissed: bool,
 }
 
 impl<C: Cargo> Flight<'_, C> {
     fn fly(&mut self, next: Next<'_, C>, done: Done<'_, C>) -> Result<(), Fault> {
         self.session.still_there()?;
         loop {
+            self.quiet()?;
             self.say(next)?;
             self.write()?;
             self.report(done);
@@ -171,6 +176,24 @@ impl<C: Cargo> Flight<'_, C> {
                 return Ok(());
             }
             self.listen(done)?;
+        }
+    }
+
+    /// Where no answer is awaited none may be there: the next command would take it for its own.
+    fn quiet(&mut self) -> Result<(), Fault> {
+        let letter = self.aboard.get(self.at).map(|passage| &passage.transaction);
+        // Before content that follows a 354 it is looked for later, and on the wire too.
+        let later = letter.is_some_and(|letter| letter.manner == Manner::Data && letter.turn() == Turn::Content);
+        if self.is_awaiting() || later || self.session.left_over().is_empty() {
+            return Ok(());
+        }
+        let stage = letter.map_or(Stage::Mail, Transaction::stage);
+        match self.session.next_reply(stage)? {
+            Some(reply) if reply.code == 421 => {
+                self.dismissed = true;
+                Err(Fault::new(stage, Cause::Reply(reply)))
+            }
+            _ => Err(self.session.breach(stage, "sent more than it was asked for")),
         }
     }
 
@@ -367,9 +390,7 @@ impl<C: Cargo> Flight<'_, C> {
         if self.out.is_empty() {
             return Ok(());
         }
-        if let Some(passage) = self.aboard.back() {
-            self.session.extend(passage.deadline);
-        }
+        self.session.extend(Instant::now() + self.limit);
         let written = self.session.write(&self.out, Stage::Mail);
         if written.is_err() && self.ends {
             // Not to the end, and so the last letter not either. How far it came is not known.
@@ -410,6 +431,7 @@ impl<C: Cargo> Flight<'_, C> {
         let Passage { cargo, transaction, again, .. } = &mut self.aboard[i];
         let step = transaction.hearing;
         if reply.code == 421 {
+            self.dismissed = true;
             return Err(Fault::new(step.stage(), Cause::Reply(reply)));
         }
         let answer = self.session.judge(reply, step.stage(), |code| match step {
@@ -419,11 +441,14 @@ impl<C: Cargo> Flight<'_, C> {
         if let Err(Fault { cause: Cause::Protocol(_), .. }) = &answer {
             return answer.map(drop);
         }
+        if step == Step::End && !transaction.sent && answer.is_ok() {
+            return Err(self.session.breach(Stage::Content, "took the letter for complete"));
+        }
         match transaction.hear(answer, cargo.plan()) {
             Heard::Answer => {}
-            Heard::NoReset => return Err(self.session.breach(Stage::Mail, "refused RSET before MAIL")),
-            // A 5xx has left no letter behind, so that it can go once more. Should the server have read it as commands,
-            // then RSET, whose answer is waited for, shows it: the letter is put off, and the session ends.
+            Heard::NoReset(refusal) => return Err(self.no_reset(&refusal)),
+            // A 5xx has left no letter behind, so that it can go once more, by DATA. Should the server have read the chunk
+            // as commands, the answers are out of step, and that or a refused RSET ends the session: the letter is put off.
             Heard::NoBdat => {
                 *again = true;
                 self.pace = Pace::Envelopes;
@@ -431,26 +456,35 @@ impl<C: Cargo> Flight<'_, C> {
                 self.session.note("* BDAT is refused although CHUNKING is offered: DATA from here on");
             }
         }
-        let closed = transaction.leaves_nothing_open();
-        let chunked = step == Step::End && transaction.manner != Manner::Data;
-        if !self.is_awaiting() {
-            if closed {
-                self.session.reset_due = false;
-            }
-            // In a flight, one answer too many has shifted the others: this was not the one to the letter.
-            let rest = self.session.left_over();
-            if chunked && !rest.is_empty() && !b"421".starts_with(&rest[..rest.len().min(3)]) {
-                self.aboard[i].transaction.reopen();
-                return Err(self.session.breach(Stage::Dot, "sent more than it was asked for"));
-            }
+        // In a flight, one answer too many has shifted the others: this was not the one to the letter.
+        let last_of_flight = step == Step::End && transaction.manner == Manner::Chunk && !self.is_awaiting();
+        let rest = self.session.left_over();
+        if last_of_flight && !rest.is_empty() && !b"421".starts_with(&rest[..rest.len().min(3)]) {
+            self.aboard[i].transaction.reopen();
+            return Err(self.session.breach(Stage::Dot, "sent more than it was asked for"));
         }
         Ok(())
+    }
+
+    /// What it means that RSET was refused. Exim does so when it has had enough of a session, and hangs up.
+    fn no_reset(&mut self, refusal: &Fault) -> Fault {
+        match self.session.reply(Stage::Mail) {
+            Err(Fault { cause: Cause::Network(_), .. }) => {
+                self.dismissed = true;
+                let text = format!("{} to RSET and closed the connection", refusal.cause);
+                Fault::new(Stage::Mail, Cause::Network(text))
+            }
+            _ => self.session.breach(Stage::Mail, "refused RSET before MAIL"),
+        }
     }
 
     /// Gives back the letters that are settled, up to the first that is not.
     fn report(&mut self, done: Done<'_, C>) {
         while let Some(passage) = self.aboard.pop_front_if(|passage| passage.is_settled()) {
             self.at = self.at.saturating_sub(1);
+            if let Some(next) = self.aboard.front_mut() {
+                next.deadline = Instant::now() + self.limit;
+            }
             let results = passage.transaction.results(passage.cargo.plan());
             done(passage.cargo, results);
         }
@@ -474,8 +508,7 @@ impl<C: Cargo> Flight<'_, C> {
             let stage = passage.transaction.stage();
             passage.transaction.fail(match &fault.cause {
                 Cause::Reply(_) | Cause::Local(_) if i == struck => fault.clone(),
-                // It closes the channel, and has taken nothing that it has not answered (RFC 5321 §3.8).
-                Cause::Reply(reply) if reply.code == 421 => Fault::new(Stage::Mail, fault.cause.clone()),
+                _ if self.dismissed => Fault::new(Stage::Mail, fault.cause.clone()),
                 Cause::Reply(_) | Cause::Local(_) => {
                     let text = "was left in the middle of another letter";
                     Fault::new(Stage::Mail, Cause::Network(text.to_owned()))

@@ -22,7 +22,7 @@ pub mod plan;
 mod rehearsal;
 pub mod reply;
 #[cfg(test)]
-pub mod scripted;
+pub(crate) mod scripted;
 pub mod server;
 pub mod session;
 pub mod stream;

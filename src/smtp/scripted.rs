@@ -33,10 +33,13 @@ pub struct Seen {
     pub commands: Vec<String>,
     /// Recipients and content of the letters that it has taken.
     pub taken: Vec<(Vec<String>, Vec<u8>)>,
+    /// A letter that broke off.
+    pub broken: Vec<u8>,
     /// How often it had to wait for us, up to the last letter taken.
     pub flights: usize,
 }
 
+/// One that plays to one client.
 pub struct Server {
     script: Script,
     stream: Line,
@@ -48,7 +51,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Plays to one client, on a port of its own.
+    /// Begins to play, on a port of its own.
     pub fn start(script: Script) -> (u16, JoinHandle<Seen>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -254,7 +257,13 @@ impl Server {
     fn dotted(&mut self) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         loop {
-            let line = self.line()?;
+            let line = match self.line() {
+                Ok(line) => line,
+                Err(error) => {
+                    self.seen.broken = [content, std::mem::take(&mut self.input)].concat();
+                    return Err(error);
+                }
+            };
             if line == "." {
                 return Ok(content);
             }

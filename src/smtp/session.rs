@@ -387,7 +387,7 @@ impl Session {
     /// Waits for the next reply, however slowly it comes, but no longer than the limits allow.
     pub(super) fn reply(&mut self, stage: Stage) -> Result<Reply, Fault> {
         let until = self.limits.until(stage);
-        let mut octets = [0; 4096];
+        let mut octets = [0; 16 * 1024];
         loop {
             if let Some(reply) = self.next_reply(stage)? {
                 return Ok(reply);

@@ -295,3 +295,71 @@ impl Write for Wire<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Type};
+    use std::thread;
+
+    /// A stream over a UNIX socket, whose buffers are far smaller than [`MUCH`], and its other end.
+    fn pair() -> (Stream, Socket) {
+        let (ours, theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        (Stream::new(ours, &Interrupt::default()), theirs)
+    }
+
+    const MUCH: usize = 4 * 1024 * 1024;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_mins(1)
+    }
+
+    #[test]
+    fn two_that_both_want_to_be_heard_first_do_not_wait_for_each_other() {
+        let (mut stream, mut theirs) = pair();
+        let other = thread::spawn(move || {
+            theirs.write_all(&vec![b'r'; MUCH]).unwrap();
+            let mut got = vec![0; MUCH];
+            theirs.read_exact(&mut got).unwrap();
+        });
+        let mut heard = 0;
+        let mut hear = |octets: &[u8]| {
+            heard += octets.len();
+            ControlFlow::Continue(())
+        };
+        stream.write_all(&vec![b'w'; MUCH], soon(), &mut hear).unwrap();
+        other.join().unwrap();
+        assert!(heard > 0);
+    }
+
+    #[test]
+    fn whoever_says_no_more_may_still_listen() {
+        let (mut stream, mut theirs) = pair();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        let other = thread::spawn(move || {
+            let mut got = Vec::new();
+            theirs.read_to_end(&mut got).unwrap();
+            got.len()
+        });
+        stream.write_all(&vec![b'w'; MUCH], soon(), &mut |_| ControlFlow::Continue(())).unwrap();
+        drop(stream);
+        assert_eq!(other.join().unwrap(), MUCH);
+    }
+
+    #[test]
+    fn a_word_in_between_can_end_the_writing() {
+        let (mut stream, mut theirs) = pair();
+        theirs.write_all(b"552 too much\r\n").unwrap();
+        let end = stream.write_all(&vec![b'w'; MUCH], soon(), &mut |_| ControlFlow::Break(()));
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    }
+
+    #[test]
+    fn a_write_that_nobody_reads_ends() {
+        let (mut stream, _theirs) = pair();
+        let until = Instant::now() + Duration::from_millis(50);
+        let end = stream.write_all(&vec![b'w'; MUCH], until, &mut |_| ControlFlow::Continue(()));
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -79,8 +79,8 @@ pub struct Trust(Arc<ClientConfig>);
 
 /// Whom a TLS session must be with.
 pub struct Peer {
-    pub(super) config: Arc<ClientConfig>,
-    pub(super) name: ServerName<'static>,
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) name: ServerName<'static>,
 }
 
 impl Trust {
@@ -169,6 +169,11 @@ impl fmt::Display for Encryption {
             leaf.pin()
         )
     }
+}
+
+/// As [`sentence`], where it was TLS that a wait failed for.
+pub fn sentence_of(error: &std::io::Error) -> Option<String> {
+    error.get_ref()?.downcast_ref::<Error>().map(sentence)
 }
 
 /// What a failed handshake or a broken record means, with the relay as the subject of the sentence.

@@ -65,7 +65,7 @@ pub enum Heard {
     /// The server does not know BDAT after all: the letter is as unsent as before.
     NoBdat,
     /// RSET was refused, so that nobody knows what the next commands would add to.
-    NoReset,
+    NoReset(Fault),
 }
 
 /// What the letter wants to do next.
@@ -97,8 +97,6 @@ pub struct Transaction {
     pub hearing: Step,
     /// The last octet of the content is out: from here on the relay may have the letter.
     pub sent: bool,
-    /// RSET must be answered before anything else is said.
-    wary: bool,
     mail: Option<Fault>,
     /// For each of the plan's recipients: nothing yet, accepted, or its refusal.
     recipients: Vec<Option<Result<(), Fault>>>,
@@ -119,7 +117,6 @@ impl Transaction {
             saying: first,
             hearing: first,
             sent: false,
-            wary: false,
             mail: None,
             recipients: vec![None; plan.recipients.len()],
             accepted: 0,
@@ -132,7 +129,7 @@ impl Transaction {
     /// That of a letter whose BDAT was refused.
     #[must_use]
     pub fn once_more(&self, plan: &Plan) -> Self {
-        Self { wary: true, ..Self::new(self.protocol, Manner::Data, plan) }
+        Self::new(self.protocol, Manner::Data, plan)
     }
 
     /// Begins with RSET. Only before anything is said.
@@ -157,7 +154,7 @@ impl Transaction {
         let in_vain = self.mail.is_some() || self.end.is_some() || decided;
         match self.saying {
             Step::Over => Turn::Over,
-            _ if !all_heard && (in_vain || (self.wary && self.hearing == Step::Reset)) => Turn::Wait,
+            _ if in_vain && !all_heard => Turn::Wait,
             Step::End if self.manner == Manner::Data => match &self.data {
                 _ if !all_heard => Turn::Wait,
                 Some(Ok(())) if in_vain => Turn::LoneDot,
@@ -179,12 +176,6 @@ impl Transaction {
             Step::Over => Stage::Mail,
             step => step.stage(),
         }
-    }
-
-    /// Whether the server has no transaction open for it, as far as the answers say.
-    pub fn leaves_nothing_open(&self) -> bool {
-        let settled = |end: &Result<Reply, Fault>| end.is_ok();
-        self.mail.is_some() || self.end.iter().chain(&self.each).any(settled)
     }
 
     /// Goes on behind what has just been said.
@@ -224,7 +215,7 @@ impl Transaction {
         let step = self.hearing;
         self.hearing = self.after(step, plan);
         match (step, answer) {
-            (Step::Reset, Err(_)) => return Heard::NoReset,
+            (Step::Reset, Err(fault)) => return Heard::NoReset(fault),
             (Step::Mail, Err(fault)) => self.mail = Some(fault),
             (Step::Rcpt(i), Ok(_)) => {
                 self.accepted += 1;

@@ -6,6 +6,9 @@
 
 use super::relay::{Dialogue, Letter, Relay, Script};
 use super::sendmail::{Ran, Sendmail};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// One run of `sendmail` against one relay.
 pub struct Case {
@@ -15,7 +18,7 @@ pub struct Case {
     script: Script,
     account: String,
     queue: String,
-    world: Box<dyn Fn(Sendmail) -> Sendmail>,
+    world: Box<dyn Fn(Sendmail) -> Sendmail + Send + Sync>,
     status: i32,
     says: Option<Vec<String>>,
     hides: Vec<String>,
@@ -28,7 +31,7 @@ pub struct Case {
 }
 
 /// What else must hold.
-pub type Also = Box<dyn Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String>>;
+pub type Also = Box<dyn Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String> + Send + Sync>;
 
 /// A case in which `sendmail bob@example.org` gets a small letter.
 pub fn case(name: &str) -> Case {
@@ -91,7 +94,7 @@ impl Case {
 
     /// Changes the world that `sendmail` runs in.
     #[must_use]
-    pub fn world(mut self, change: impl Fn(Sendmail) -> Sendmail + 'static) -> Self {
+    pub fn world(mut self, change: impl Fn(Sendmail) -> Sendmail + Send + Sync + 'static) -> Self {
         self.world = Box::new(change);
         self
     }
@@ -144,7 +147,7 @@ impl Case {
 
     /// Something else that must hold for the letter.
     #[must_use]
-    pub fn letter(self, holds: impl Fn(&Letter) -> Result<(), String> + 'static) -> Self {
+    pub fn letter(self, holds: impl Fn(&Letter) -> Result<(), String> + Send + Sync + 'static) -> Self {
         self.also(move |_, _, heard| {
             let letter = heard.iter().flat_map(|dialogue| &dialogue.letters).next();
             holds(letter.ok_or("no letter came")?)
@@ -174,7 +177,10 @@ impl Case {
 
     /// Something else must hold.
     #[must_use]
-    pub fn also(mut self, holds: impl Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String> + 'static) -> Self {
+    pub fn also(
+        mut self,
+        holds: impl Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         self.also.push(Box::new(holds));
         self
     }
@@ -275,16 +281,26 @@ impl Case {
     }
 }
 
-/// Checks all of them, and tells of all that fail.
+/// Checks all of them, a few at a time since most of them wait, and tells of all that fail.
 pub fn check(cases: impl IntoIterator<Item = Case>) {
-    let mut wrong = Vec::new();
-    for case in cases {
-        match (case.check(), &case.known) {
-            (Ok(()), None) | (Err(_), Some(_)) => {}
-            (Err(why), None) => wrong.push(format!("{}:\n  {why}", case.name)),
-            (Ok(()), Some(why)) => wrong.push(format!("{} holds by now, although \"{why}\"", case.name)),
+    let cases: Vec<Case> = cases.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|threads| {
+        for _ in 0..4 {
+            threads.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let flaw = match (case.check(), &case.known) {
+                        (Ok(()), None) | (Err(_), Some(_)) => continue,
+                        (Err(why), None) => format!("{}:\n  {why}", case.name),
+                        (Ok(()), Some(why)) => format!("{} holds by now, although \"{why}\"", case.name),
+                    };
+                    wrong.lock().unwrap().push(flaw);
+                }
+            });
         }
-    }
+    });
+    let wrong = wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 

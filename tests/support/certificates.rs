@@ -18,8 +18,10 @@ pub enum Shown {
     OtherName,
     /// Its own.
     SelfSigned,
-    /// Signed by an authority that nobody knows, which calls itself the same as the relay's.
+    /// Signed by an authority that nobody knows.
     OtherAuthority,
+    /// The same, but it calls itself as the relay's does: one that was made anew.
+    NewAuthority,
 }
 
 /// A certificate in use.
@@ -35,7 +37,7 @@ pub struct Identity {
 impl Identity {
     /// Makes an authority and a certificate of that kind.
     pub fn new(shown: Shown) -> Self {
-        let (authority, issuer) = authority();
+        let (authority, issuer) = authority("scripted authority");
         let names = match shown {
             Shown::OtherName => vec!["mail.elsewhere.example".to_owned()],
             _ => vec!["127.0.0.1".to_owned(), "localhost".to_owned()],
@@ -54,7 +56,8 @@ impl Identity {
         let key = KeyPair::generate().unwrap();
         let leaf = match shown {
             Shown::SelfSigned => params.self_signed(&key),
-            Shown::OtherAuthority => params.signed_by(&key, &self::authority().1),
+            Shown::OtherAuthority => params.signed_by(&key, &self::authority("another authority").1),
+            Shown::NewAuthority => params.signed_by(&key, &self::authority("scripted authority").1),
             _ => params.signed_by(&key, &issuer),
         };
         let leaf = leaf.unwrap().der().clone();
@@ -74,14 +77,14 @@ impl Identity {
     /// `sha256:…` of the leaf.
     pub fn pin(&self) -> String {
         let hash = ring::digest::digest(&ring::digest::SHA256, &self.leaf);
-        let hex: String = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
-        format!("sha256:{hex}")
+        let hex: Vec<String> = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("sha256:{}", hex.concat())
     }
 }
 
-fn authority() -> (String, Issuer<'static, KeyPair>) {
+fn authority(name: &str) -> (String, Issuer<'static, KeyPair>) {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "scripted authority");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     let key = KeyPair::generate().unwrap();

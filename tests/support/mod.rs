@@ -17,3 +17,5 @@ pub mod peer;
 pub mod postfix;
 pub mod relay;
 pub mod sendmail;
+pub mod tokens;
+pub mod unpacked;

@@ -18,7 +18,7 @@ pub fn here(wanted: &[&str]) -> bool {
     let sentence = format!("{test}: skipped, it needs {} (.ci/peers brings the programs)", missing.join(", "));
     assert!(std::env::var_os("CI").is_none(), "{sentence}");
     // Not `eprintln`, which the test harness would keep to itself.
-    writeln!(std::io::stderr(), "{sentence}").unwrap();
+    std::io::stderr().write_all(format!("{sentence}\n").as_bytes()).unwrap();
     false
 }
 
@@ -32,11 +32,6 @@ fn is_here(wanted: &str) -> bool {
 /// A program of that name, also where only root looks for it.
 pub fn program(name: &str) -> Option<PathBuf> {
     ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().map(|dir| Path::new(dir).join(name)).find(|path| path.exists())
-}
-
-/// A package that is not installed but unpacked by `.ci/peers`.
-pub fn unpacked(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers").join(path)
 }
 
 /// A loopback port that nobody listens on. Below the range that outgoing connections are given their ports from,

@@ -39,23 +39,18 @@ impl Postfix {
     /// Starts one, with these settings of `main.cf` besides the usual ones. `None`, after saying so, where Postfix is
     /// not to be had.
     pub fn start(settings: &[(&str, &str)]) -> Option<Self> {
-        Self::named(NAME, settings)
-    }
-
-    /// Starts one whose certificate is for that name.
-    pub fn named(name: &str, settings: &[(&str, &str)]) -> Option<Self> {
         if !here(&["root", "postfix", "saslpasswd2"]) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         let ca = Authority::new();
         let postfix = Self { port: free_port(), tls_port: free_port(), ca_file: ca.write(dir.path()), dir };
-        postfix.lay_out(&ca, name, settings);
+        postfix.lay_out(&ca, settings);
         postfix.restart();
         Some(postfix)
     }
 
-    fn lay_out(&self, ca: &Authority, name: &str, settings: &[(&str, &str)]) {
+    fn lay_out(&self, ca: &Authority, settings: &[(&str, &str)]) {
         let root = self.root();
         fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
         for dir in ["etc/sasl", "queue", "data", "mail"] {
@@ -63,7 +58,7 @@ impl Postfix {
         }
         run(Command::new("chown").args(["postfix", "data"]).current_dir(root));
         run(Command::new("chown").args(["nobody", "mail"]).current_dir(root));
-        ca.write_server(name, root);
+        ca.write_server(NAME, root);
         self.admit(PASSWORD);
         let here = root.display();
         fs::write(

@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// When the client has connected.
 pub const GREETING: &str = "(greeting)";
@@ -48,6 +48,8 @@ pub enum Act {
     Reset,
     /// Says nothing more, until the client has gone.
     Stall,
+    /// The same, and does not even listen, until the house is closed.
+    Deaf,
     /// Says this over and over, until the client has gone or 64 MiB are out.
     Flood(Vec<u8>),
     /// Hangs up when that many octets of the content have come.
@@ -77,7 +79,7 @@ pub enum Tls {
     /// Never.
     Off,
     /// After STARTTLS.
-    StartTls,
+    Upgraded,
     /// From the first octet.
     Implicit,
 }
@@ -113,7 +115,7 @@ impl Default for Script {
         let offers = ["PIPELINING", "SIZE 10240000", "8BITMIME", "SMTPUTF8", "DSN", "ENHANCEDSTATUSCODES"];
         Self {
             offers: offers.map(str::to_owned).to_vec(),
-            tls: Tls::StartTls,
+            tls: Tls::Upgraded,
             shown: Shown::Good,
             login: Some(("alice".to_owned(), "s3cret".to_owned())),
             mechanisms: "PLAIN LOGIN".to_owned(),
@@ -191,7 +193,7 @@ impl Script {
     fn ehlo(&self, is_encrypted: bool) -> String {
         let mut lines = vec!["relay.example".to_owned()];
         lines.extend(self.offers.iter().cloned());
-        if self.tls == Tls::StartTls && !is_encrypted {
+        if self.tls == Tls::Upgraded && !is_encrypted {
             lines.push("STARTTLS".to_owned());
         } else if self.login.is_some() && !self.mechanisms.is_empty() {
             lines.push(format!("AUTH {}", self.mechanisms));
@@ -251,12 +253,16 @@ impl Relay {
         let address = listener.local_addr().unwrap();
         let identity = Identity::new(script.shown);
         let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
-        let house = House { tls: Arc::clone(&identity.config), script: Mutex::new(script), heard: Arc::clone(&heard) };
-        let closing = Arc::clone(&is_closing);
+        let house = House {
+            tls: Arc::clone(&identity.config),
+            script: Mutex::new(script),
+            heard: Arc::clone(&heard),
+            is_closing: Arc::clone(&is_closing),
+        };
         let listening = thread::spawn(move || {
             thread::scope(|threads| {
                 for socket in listener.incoming() {
-                    if closing.load(Ordering::SeqCst) {
+                    if house.is_closing.load(Ordering::SeqCst) {
                         return;
                     }
                     let (socket, house) = (socket.unwrap(), &house);
@@ -274,6 +280,20 @@ impl Relay {
             });
         });
         Self { address, identity, heard, is_closing, listening: Some(listening) }
+    }
+
+    /// Waits until so many connections have been made.
+    pub fn wait_for(&self, connections: usize) {
+        let until = Instant::now() + PATIENCE;
+        while self.heard.lock().unwrap().len() < connections {
+            assert!(Instant::now() < until, "nobody has called");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// How many connections have been made.
+    pub fn connections(&self) -> usize {
+        self.heard.lock().unwrap().len()
     }
 
     /// Closes the house once every client has gone, and tells what was heard.
@@ -304,6 +324,7 @@ struct House {
     /// Shared by all connections, so that a rule for once is used up once.
     script: Mutex<Script>,
     heard: Arc<Mutex<Vec<Dialogue>>>,
+    is_closing: Arc<AtomicBool>,
 }
 
 /// A socket that counts the client's flights.
@@ -463,27 +484,21 @@ impl<'a> Server<'a> {
     /// Answers as the script has it, or as a good server does; the code that was said last.
     fn say(&mut self, moment: &str, default: &str) -> Result<u16, Over> {
         let act = self.script(|script| script.act(moment));
-        let text = match act {
-            None => default.to_owned(),
-            Some(Act::Say(text)) => text,
-            Some(act) => return self.perform(act),
-        };
-        self.output.extend_from_slice(text.replace('\n', "\r\n").as_bytes());
-        self.output.extend_from_slice(b"\r\n");
-        if self.wire.segments != Segments::Merged {
-            self.flush()?;
-        }
-        let last = text.lines().last().unwrap_or_default();
-        Ok(last.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default())
+        self.perform(act.unwrap_or_else(|| Act::from(default)))
     }
 
     fn perform(&mut self, act: Act) -> Result<u16, Over> {
         match act {
-            Act::Say(text) => self.output.extend_from_slice(text.as_bytes()),
+            Act::Say(text) => {
+                self.output.extend_from_slice(format!("{}\r\n", text.replace('\n', "\r\n")).as_bytes());
+                if self.wire.segments != Segments::Merged {
+                    self.flush()?;
+                }
+                Ok(code(text.lines().last().unwrap_or_default()))
+            }
             Act::Raw(octets) => {
-                let code = octets.get(..3).and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
                 self.output.extend_from_slice(&octets);
-                return Ok(code.unwrap_or_default());
+                Ok(code(&String::from_utf8_lossy(&octets)))
             }
             Act::Drip(text, pause) => {
                 self.flush()?;
@@ -491,23 +506,31 @@ impl<'a> Server<'a> {
                     self.write(&[octet])?;
                     thread::sleep(pause);
                 }
-                return Ok(text.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default());
+                Ok(code(&text))
             }
             Act::SayAndDrop(text) => {
                 self.output.extend_from_slice(format!("{text}\r\n").as_bytes());
                 self.flush()?;
-                return Err(Over);
+                Err(Over)
             }
             Act::Reset => {
                 let _ = socket2::SockRef::from(&self.wire.socket).set_linger(Some(Duration::ZERO));
                 // Nothing more may be said, or it would be a plain end.
                 (self.tls, self.output) = (None, Vec::new());
-                return Err(Over);
+                Err(Over)
             }
             Act::Stall => {
                 self.flush()?;
                 while self.read()? > 0 {}
-                return Err(Over);
+                Err(Over)
+            }
+            Act::Deaf => {
+                self.flush()?;
+                let until = Instant::now() + PATIENCE;
+                while !self.house.is_closing.load(Ordering::SeqCst) && Instant::now() < until {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Err(Over)
             }
             Act::Flood(octets) => {
                 self.flush()?;
@@ -515,24 +538,19 @@ impl<'a> Server<'a> {
                 for _ in 0..rounds {
                     self.write(&octets)?;
                 }
-                return Err(Over);
+                Err(Over)
             }
             Act::Drop | Act::DropAfter(_) => {
                 self.flush()?;
-                return Err(Over);
+                Err(Over)
             }
         }
-        Ok(0)
     }
 
     /// The exchange behind an AUTH; whether it has succeeded.
     fn auth(&mut self, command: &str) -> Result<bool, Over> {
         if let Some(act) = self.script(|script| script.act(command)) {
-            match act {
-                Act::Say(text) => self.output.extend_from_slice(format!("{text}\r\n").replace('\n', "\r\n").as_bytes()),
-                act => drop(self.perform(act)?),
-            }
-            return Ok(false);
+            return Ok(self.perform(act)? == 235);
         }
         let mut words = command.split(' ').skip(1);
         let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
@@ -558,6 +576,7 @@ impl<'a> Server<'a> {
                     |word: String| String::from_utf8_lossy(&BASE64.decode(word).unwrap_or_default()).into_owned();
                 (text(user), text(password))
             }
+            "XOAUTH2" | "OAUTHBEARER" => return self.bearer(&mechanism, initial),
             _ => {
                 self.say("AUTH", "504 5.5.4 unknown mechanism")?;
                 return Ok(false);
@@ -569,6 +588,28 @@ impl<'a> Server<'a> {
         Ok(is_right)
     }
 
+    /// As Google and Microsoft do it: a token that is refused is told why, and the reply comes when that is answered.
+    fn bearer(&mut self, mechanism: &str, initial: Option<String>) -> Result<bool, Over> {
+        let response = match initial {
+            Some(initial) => initial,
+            None => self.challenge("")?,
+        };
+        let response = String::from_utf8_lossy(&BASE64.decode(response).unwrap_or_default()).into_owned();
+        let between = |from: &str, to: &str| {
+            let rest = response.split_once(from)?.1;
+            Some(rest.split_once(to)?.0.to_owned())
+        };
+        let user = if mechanism == "XOAUTH2" { between("user=", "\x01") } else { between("a=", ",") };
+        let (user, token) = (user.unwrap_or_default(), between("auth=Bearer ", "\x01").unwrap_or_default());
+        let is_right = self.script(|script| script.login.clone()) == Some((user.clone(), token.clone()));
+        self.dialogue.logins.push((mechanism.to_owned(), user, token));
+        if !is_right {
+            self.challenge(&BASE64.encode(r#"{"status":"401","schemes":"bearer"}"#))?;
+        }
+        self.say("", if is_right { "235 2.7.0 welcome" } else { "535 5.7.8 token refused" })?;
+        Ok(is_right)
+    }
+
     fn challenge(&mut self, text: &str) -> Result<String, Over> {
         self.output.extend_from_slice(format!("334 {text}\r\n").as_bytes());
         self.line()
@@ -576,22 +617,17 @@ impl<'a> Server<'a> {
 
     /// The content up to its final dot, unstuffed.
     fn content(&mut self) -> Result<Vec<u8>, Over> {
-        let limit = match self.script(|script| script.act(CONTENT)) {
-            Some(Act::DropAfter(limit)) => limit,
-            Some(Act::Say(text)) => {
-                self.output.extend_from_slice(format!("{text}\r\n").as_bytes());
-                self.flush()?;
-                usize::MAX
+        match self.script(|script| script.act(CONTENT)) {
+            Some(Act::DropAfter(limit)) => {
+                while self.input.len() < limit && self.read()? > 0 {}
+                return Err(Over);
             }
-            Some(act) => {
-                self.perform(act)?;
-                usize::MAX
-            }
-            None => usize::MAX,
-        };
+            Some(act) => drop(self.perform(act)?),
+            None => {}
+        }
         let mut content = Vec::new();
         loop {
-            let line = self.raw_line(limit.saturating_sub(content.len()))?;
+            let line = self.raw_line()?;
             match line.strip_prefix(b".") {
                 Some(b"\r\n") => return Ok(content),
                 Some(rest) => content.extend_from_slice(rest),
@@ -601,13 +637,13 @@ impl<'a> Server<'a> {
     }
 
     fn line(&mut self) -> Result<String, Over> {
-        let line = self.raw_line(usize::MAX)?;
+        let line = self.raw_line()?;
         let text = String::from_utf8_lossy(&line);
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// A line with its end; it is over where the line is not there before `limit` octets.
-    fn raw_line(&mut self, limit: usize) -> Result<Vec<u8>, Over> {
+    /// A line with its end.
+    fn raw_line(&mut self) -> Result<Vec<u8>, Over> {
         let mut seen = 0;
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.input[seen..]) {
@@ -615,7 +651,7 @@ impl<'a> Server<'a> {
                 return Ok(std::mem::replace(&mut self.input, rest));
             }
             seen = self.input.len();
-            if seen > limit || self.read()? == 0 {
+            if self.read()? == 0 {
                 return Err(Over);
             }
         }
@@ -672,4 +708,9 @@ impl<'a> Server<'a> {
         self.tls = Some(tls);
         Ok(())
     }
+}
+
+/// The code at the beginning of a reply; 0 where there is none.
+fn code(reply: &str) -> u16 {
+    reply.get(..3).and_then(|code| code.parse().ok()).unwrap_or_default()
 }

@@ -4,18 +4,22 @@
 //! and a queue of its own. It is killed, and the test fails, if it has not ended after [`WATCHDOG`].
 
 use super::relay::Relay;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// No run may take longer.
-pub const WATCHDOG: Duration = Duration::from_secs(60);
+pub const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// What a caller sees of a run.
 #[derive(Debug)]
@@ -125,6 +129,13 @@ impl Sendmail {
 
     /// Runs it to its end.
     pub fn run<W: AsRef<OsStr>>(&self, words: &[W], input: &[u8]) -> Ran {
+        let mut running = self.start(words);
+        running.feed(input);
+        running.end()
+    }
+
+    /// Starts it; its input comes later.
+    pub fn start<W: AsRef<OsStr>>(&self, words: &[W]) -> Running {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
         if !program.exists() {
@@ -142,33 +153,96 @@ impl Sendmail {
         command.args(words).env_clear().envs(self.environment.iter().cloned()).current_dir(self.home());
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.unwrap();
-        let mut stdin = child.stdin.take().unwrap();
         let (stdout, stderr) = (hear(child.stdout.take().unwrap()), hear(child.stderr.take().unwrap()));
-        thread::scope(|threads| {
-            let feed = threads.spawn(move || stdin.write_all(input).is_ok());
-            let until = Instant::now() + WATCHDOG;
-            let (status, was_killed) = loop {
-                if let Some(status) = child.try_wait().unwrap() {
-                    break (status, false);
-                }
-                if Instant::now() > until {
-                    child.kill().unwrap();
-                    break (child.wait().unwrap(), true);
-                }
-                thread::sleep(Duration::from_millis(2));
-            };
-            let said = |pipe: Receiver<String>| {
-                pipe.recv_timeout(WATCHDOG).expect("somebody whom sendmail has left behind holds its output")
-            };
-            let ran = Ran {
-                status: status.code().ok_or_else(|| status.signal().unwrap_or_default()),
-                stdout: said(stdout),
-                stderr: said(stderr),
-                read_all: feed.join().unwrap(),
-            };
-            assert!(!was_killed, "sendmail has not ended after {WATCHDOG:?}: {ran:?}");
-            ran
-        })
+        let (tell, input) = channel::<Vec<u8>>();
+        let mut stdin = child.stdin.take().unwrap();
+        let pending = Arc::new(AtomicUsize::new(0));
+        let left = Arc::clone(&pending);
+        let fed = thread::spawn(move || {
+            input.iter().all(|octets| {
+                let is_taken = stdin.write_all(&octets).is_ok();
+                left.fetch_sub(1, Ordering::SeqCst);
+                is_taken
+            })
+        });
+        Running { child, input: Some(tell), pending, fed: Some(fed), stdout, stderr }
+    }
+}
+
+/// A `sendmail` under way. Dropped before its end, it is killed.
+pub struct Running {
+    child: Child,
+    input: Option<Sender<Vec<u8>>>,
+    /// Pieces of input that are not written yet.
+    pending: Arc<AtomicUsize>,
+    fed: Option<JoinHandle<bool>>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+}
+
+impl Running {
+    /// Gives it input, without an end yet.
+    pub fn feed(&mut self, octets: &[u8]) {
+        if let Some(input) = &self.input {
+            self.pending.fetch_add(1, Ordering::SeqCst);
+            // Whether it is taken is seen at the end.
+            let _ = input.send(octets.to_vec());
+        }
+    }
+
+    /// Waits until it has read all that it was given so far, but for what a pipe holds.
+    pub fn wait_until_fed(&self) {
+        let until = Instant::now() + WATCHDOG;
+        while self.pending.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < until, "sendmail does not read");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends its input.
+    pub fn hang_up(&mut self) {
+        self.input = None;
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Ends its input and waits until it has ended.
+    pub fn end(mut self) -> Ran {
+        self.hang_up();
+        self.ended()
+    }
+
+    /// Waits until it has ended by itself, its input still open.
+    pub fn ended(&mut self) -> Ran {
+        let until = Instant::now() + WATCHDOG;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "sendmail has not ended after {WATCHDOG:?}");
+            thread::sleep(Duration::from_millis(2));
+        };
+        self.hang_up();
+        let said = |pipe: &Receiver<String>| {
+            pipe.recv_timeout(WATCHDOG).expect("somebody whom sendmail has left behind holds its output")
+        };
+        Ran {
+            status: status.code().ok_or_else(|| status.signal().unwrap_or_default()),
+            stdout: said(&self.stdout),
+            stderr: said(&self.stderr),
+            read_all: self.fed.take().is_some_and(|fed| fed.join().unwrap()),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Our own child, and harmless where it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -206,5 +280,5 @@ fn merged(own: &str, added: &str) -> String {
     let again: Vec<String> = added.lines().map(key).collect();
     let kept = own.lines().filter(|line| !again.contains(&key(line)));
     let added = added.lines().filter(|line| line.split_once('=').is_some_and(|(_, value)| !value.trim().is_empty()));
-    kept.chain(added).map(|line| format!("{line}\n")).collect()
+    kept.chain(added).flat_map(|line| [line, "\n"]).collect()
 }

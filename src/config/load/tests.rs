@@ -35,6 +35,10 @@ impl Home {
             config_home: Some(self.path(".config")),
             home: Some(self.0.path().to_owned()),
             uid: uid(),
+            etc: self.path("etc"),
+            around: Surroundings { home: Some(self.0.path().to_owned()), ..Surroundings::default() },
+            arguments: Vec::new(),
+            trusts_arguments: false,
         }
     }
 
@@ -54,6 +58,7 @@ impl Home {
 const SECRET: &str = "[account.a]\nhost = \"toml\"\nuser = \"u\"\npassword = \"secret\"\n";
 const COMMAND: &str = "[account.a]\nhost = \"toml\"\nuser = \"u\"\npassword = { command = \"x\" }\n";
 const PLAIN: &str = "[account.a]\nhost = \"toml\"\n";
+const MSMTPRC: &str = "defaults\npassword secret\naccount default\nhost x\n";
 const MAILRC: &str = "set mta=smtp://u:p@mailrc smtp-use-starttls\n";
 
 #[test]
@@ -77,14 +82,77 @@ fn the_format_follows_the_name() {
 
 #[test]
 fn the_first_file_that_exists_is_the_configuration() {
-    let home = Home::with(&[(".config/pillarbox/config.toml", PLAIN), (".msmtprc", "host x"), (".mailrc", MAILRC)]);
-    assert_eq!(home.host().as_deref(), Some("toml"));
-    std::fs::remove_file(home.path(".config/pillarbox/config.toml")).unwrap();
-    let error = home.load().unwrap_err().to_string();
-    assert!(error.contains(".msmtprc: an msmtprc cannot be read in this version"), "{error}");
-    assert!(error.contains("pillarbox/config.toml"), "{error}");
+    let files = [
+        (".config/pillarbox/config.toml", PLAIN, "toml"),
+        (".msmtprc", "host msmtprc\n", "msmtprc"),
+        (".config/msmtp/config", "host xdg\n", "xdg"),
+        (".mailrc", MAILRC, "mailrc"),
+        ("etc/pillarbox/config.toml", "[account.a]\nhost = \"etc\"\n", "etc"),
+        ("etc/msmtprc", "host etc-msmtprc\n", "etc-msmtprc"),
+    ];
+    let home = Home::with(&files.map(|(name, text, _)| (name, text)));
+    for (name, _, host) in files {
+        assert_eq!(home.host().as_deref(), Some(host));
+        std::fs::remove_file(home.path(name)).unwrap();
+    }
+    assert_eq!(home.load(), Ok(None));
+}
+
+#[test]
+fn to_a_users_msmtprc_the_systems_accounts_are_added() {
+    let home = Home::with(&[
+        (".msmtprc", "account a\nhost mine\nfrom a@x\naccount default : a\n"),
+        ("etc/msmtprc", "account a\nhost theirs\nlogfile /x/log\naccount b\nhost other\nlogfile /x/log\n"),
+    ]);
+    let told = |settings: Settings| {
+        let host = |account: &Account| match &account.hosts[0] {
+            crate::config::Host::Tcp { name, .. } => format!("{}={name}", account.name),
+            crate::config::Host::Srv(domain) => domain.clone(),
+            crate::config::Host::Unix(path) => path.display().to_string(),
+        };
+        (settings.accounts.iter().map(host).collect::<Vec<_>>().join(" "), settings.log.len())
+    };
+    assert_eq!(told(home.load().unwrap().unwrap()), ("a=mine default=mine b=other".to_owned(), 1));
+    let by_argument = Sources { argument: Some(home.path(".msmtprc")), ..home.sources() };
+    assert_eq!(told(load(&by_argument).unwrap().unwrap()).0, "a=mine default=mine b=other");
+    let by_environment = Sources { environment: Some(home.path(".msmtprc")), ..home.sources() };
+    assert_eq!(told(load(&by_environment).unwrap().unwrap()).0, "a=mine default=mine");
+    // What is wrong with the system's file is the administrator's business, until it is needed.
+    std::fs::write(home.path("etc/msmtprc"), "hots x\n").unwrap();
+    assert_eq!(told(home.load().unwrap().unwrap()).0, "a=mine default=mine");
+    std::fs::write(home.path(".msmtprc"), "account a\nhost mine\n").unwrap();
+    assert!(home.load().unwrap_err().to_string().contains("etc/msmtprc:1:1: there is no keyword"));
+}
+
+#[test]
+fn the_environment_stands_in_for_a_default_account() {
+    let home = Home::with(&[(".msmtprc", "account a\nhost mine\n")]);
+    let mut sources = home.sources();
+    (sources.around.email, sources.around.smtp_server) = (Some("me@x.org".to_owned()), Some("relay.x.org".to_owned()));
+    let settings = load(&sources).unwrap().unwrap();
+    let default = &settings.accounts[1];
+    assert_eq!((default.name.as_str(), default.from.as_deref()), ("default", Some("me@x.org")));
     std::fs::remove_file(home.path(".msmtprc")).unwrap();
-    assert_eq!(home.host().as_deref(), Some("mailrc"));
+    assert_eq!(load(&sources).unwrap().unwrap().accounts[0], *default);
+    sources.around.email = None;
+    assert_eq!(load(&sources), Ok(None));
+}
+
+#[test]
+fn an_account_of_the_command_line_gets_no_secret() {
+    let home = Home::with(&[(".msmtprc", "host mine\nauth on\nuser u\npassword p\n"), (".netrc", "")]);
+    let load = |words: &[(&str, &str)]| {
+        let arguments = words.iter().map(|&(keyword, text)| (keyword.to_owned(), text.to_owned())).collect();
+        load(&Sources { arguments, ..home.sources() })
+    };
+    let settings = load(&[("host", "other"), ("port", "2525")]).unwrap().unwrap();
+    assert_eq!((settings.accounts.len(), settings.accounts[0].password.is_none()), (1, true));
+    let error = load(&[("host", "evil"), ("tls", "on"), ("auth", "on"), ("user", "u")]).unwrap_err().to_string();
+    assert!(error.contains("would read another file") && error.contains("$PILLARBOX_CONFIG"), "{error}");
+    // Over a file's account it goes, unless that would show the password.
+    let settings = load(&[("tls", "on"), ("tls_starttls", "off")]).unwrap().unwrap();
+    assert_eq!(settings.accounts[0].hosts, [crate::config::Host::Tcp { name: "mine".to_owned(), port: 465 }]);
+    assert!(load(&[("tls", "off")]).unwrap_err().to_string().contains("in clear"));
 }
 
 #[test]
@@ -97,7 +165,12 @@ fn a_mailrc_without_a_relay_is_no_configuration() {
 
 #[test]
 fn a_file_with_a_password_must_be_private() {
-    for (name, text) in [(".config/pillarbox/config.toml", SECRET), (".mailrc", MAILRC)] {
+    for (name, text) in [
+        (".config/pillarbox/config.toml", SECRET),
+        (".mailrc", MAILRC),
+        (".msmtprc", MSMTPRC),
+        ("etc/msmtprc", MSMTPRC),
+    ] {
         let home = Home::with(&[(name, text)]);
         for mode in [0o600, 0o400] {
             home.chmod(name, mode);
@@ -182,19 +255,27 @@ fn a_configuration_of_a_hostile_size_is_not_read_to_its_end() {
 fn an_argument_does_not_choose_commands_nor_secrets() {
     let file = COMMAND.replace("{ command = \"x\" }", "{ file = \"/x\" }");
     let netrc = COMMAND.replace("{ command = \"x\" }", "{ netrc = true }");
-    for text in [COMMAND, &file, &netrc] {
-        let home = Home::with(&[("upload/c.toml", text), (".dot/c.toml", text), (".c.toml", text)]);
-        std::os::unix::fs::symlink(home.path("upload/c.toml"), home.path(".link.toml")).unwrap();
-        let load = |name: &str| load(&Sources { argument: Some(home.path(name)), ..home.sources() });
+    let oauth = "{ oauth = { provider = \"google\", client_id = \"c\", refresh_token = \"r\" } }";
+    let oauth = COMMAND.replace("{ command = \"x\" }", oauth);
+    let msmtprc = "host x\ntls on\nauth on\nuser u\n";
+    let eval = format!("{msmtprc}eval gpg -d x\n");
+    let passwordeval = format!("{msmtprc}passwordeval \"pass x\"\n");
+    for text in [COMMAND, &file, &netrc, &oauth, msmtprc, &eval, &passwordeval] {
+        let ending = if text.starts_with("host") { "msmtprc" } else { "toml" };
+        let named = |name: &str| name.replace("toml", ending);
+        let files = ["upload/c.toml", ".dot/c.toml", ".c.toml"].map(named);
+        let home = Home::with(&files.each_ref().map(|name| (name.as_str(), text)));
+        std::os::unix::fs::symlink(home.path(&named("upload/c.toml")), home.path(&named(".link.toml"))).unwrap();
+        let load = |name: &str| load(&Sources { argument: Some(home.path(&named(name))), ..home.sources() });
         for name in ["upload/c.toml", ".dot/../upload/c.toml", ".link.toml"] {
             let error = load(name).unwrap_err().to_string();
             assert!(error.contains("$PILLARBOX_CONFIG"), "{error}");
         }
         assert!(load(".dot/c.toml").is_ok());
         assert!(load(".c.toml").is_ok());
-        let by_environment = Sources { environment: Some(home.path("upload/c.toml")), ..home.sources() };
+        let by_environment = Sources { environment: Some(home.path(&named("upload/c.toml"))), ..home.sources() };
         assert!(super::load(&by_environment).is_ok());
-        home.chmod(".c.toml", 0o602);
+        home.chmod(&named(".c.toml"), 0o602);
         assert!(load(".c.toml").is_err());
     }
 }

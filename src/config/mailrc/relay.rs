@@ -268,6 +268,7 @@ fn words(flaw: &Flaw) -> String {
     match flaw {
         Flaw::NoPassword => "mta: there is a user but no password; set password, or smtp-auth=none".to_owned(),
         Flaw::NoUser => "mta: smtp-auth demands a user; put it into the URL, or set user".to_owned(),
+        Flaw::TokenAsPassword => "smtp-auth: an access token is no password; set oauthbearer or xoauth2".to_owned(),
         Flaw::PasswordWithoutUser => "mta: there is a password but no user".to_owned(),
         Flaw::NamelessSocket => "mta: a relay on a UNIX socket is for pillarbox.toml(5)".to_owned(),
         // What leads to these cannot be written here.

@@ -28,7 +28,7 @@ fn five_lines_are_enough() {
 }
 
 #[test]
-#[allow(clippy::too_many_lines)] // there are that many keys
+#[expect(clippy::too_many_lines, reason = "a file with every key, and all that it says")]
 fn every_key_is_read() {
     let text = r#"
 default = "b"
@@ -111,7 +111,6 @@ root = ["a@x.org", "alice"]
     assert_eq!(settings.names, names);
     let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     let b = Account {
-        name: "b".to_owned(),
         hosts: vec![
             tcp("one.example", 2465),
             tcp("two.example", 2525),
@@ -144,6 +143,7 @@ root = ["a@x.org", "alice"]
             login: Some(("me".to_owned(), Zeroizing::new("p@ss".to_owned()))),
         }),
         lmtp: true,
+        ..Account::new("b")
     };
     let a = Account { hosts: vec![tcp("z", 25)], tls: Tls::Off, ..Account::new("a") };
     assert_eq!(settings.accounts, [b, a]);
@@ -172,6 +172,68 @@ fn passwords_have_many_sources() {
     }
     let table = read_text("[account.a]\nhost = \"h\"\nuser = \"u\"\n[account.a.password]\nfile = \"/x\"\n").unwrap();
     assert_eq!(table.accounts[0].password, Some(File("/x".into())));
+}
+
+#[test]
+fn tokens_are_exchanged_where_the_settings_say() {
+    let text = r#"
+[account.g]
+host = "h"
+user = "u"
+password = { oauth = { provider = "google", client_id = "c", client_secret = "s", refresh_token = { credential = "r" } } }
+[account.m]
+host = "h"
+user = "u"
+auth = "xoauth2"
+[account.m.password.oauth]
+provider = "microsoft"
+tenant = "example.com"
+client_id = "c"
+refresh_token = { command = "pass r" }
+[account.o]
+host = "h"
+user = "u"
+[account.o.password.oauth]
+token_url = "https://sso.example.com:8443/token"
+scope = "smtp"
+client_id = "c"
+refresh_token = { file = "~/r" }
+ca_file = "~/ca.pem"
+pin = "sha256:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
+"#;
+    let settings = read_text(text).unwrap();
+    let told = |account: &Account| {
+        let Some(PasswordSource::OAuth(oauth)) = &account.password else { panic!("{account:?}") };
+        (account.auth, oauth.token_url.to_string(), (**oauth).clone())
+    };
+    let [g, m, o] = [0, 1, 2].map(|i| told(&settings.accounts[i]));
+    assert_eq!((g.0, g.1.as_str()), (Auth::Bearer, "https://oauth2.googleapis.com/token"));
+    assert_eq!(g.2.client_secret, Some(PasswordSource::Literal(Zeroizing::new("s".to_owned()))));
+    assert_eq!((g.2.refresh_token, g.2.scope), (PasswordSource::Credential("r".to_owned()), None));
+    let url = "https://login.microsoftonline.com/example.com/oauth2/v2.0/token";
+    assert_eq!((m.0, m.1.as_str()), (Auth::XOAuth2, url));
+    assert_eq!(m.2.refresh_token, PasswordSource::Command(vec!["pass r".to_owned()]));
+    assert!(m.2.scope.is_some_and(|scope| scope.starts_with("https://outlook.office.com/SMTP.Send")));
+    assert_eq!((o.0, o.1.as_str()), (Auth::Bearer, "https://sso.example.com:8443/token"));
+    assert_eq!((o.2.scope.as_deref(), o.2.refresh_token), (Some("smtp"), PasswordSource::File("/home/a/r".into())));
+    assert_eq!((o.2.ca_file, o.2.pins), (Some("/home/a/ca.pem".into()), vec![[0xab; 32]]));
+    for key in keys().iter().filter_map(|key| key.strip_prefix("password.oauth.")) {
+        assert!(text.contains(&format!("{key} =")), "{key} is not tested here");
+    }
+}
+
+#[test]
+fn an_access_token_is_no_password() {
+    let oauth = "password = { oauth = { provider = \"google\", client_id = \"c\", refresh_token = \"s3cret\" } }";
+    for (auth, fine) in [("auto", true), ("oauthbearer", true), ("xoauth2", true), ("plain", false), ("login", false)] {
+        let read = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\nauth = \"{auth}\"\n{oauth}\n"));
+        assert_eq!(read.is_ok(), fine, "{auth}");
+        let told = format!("{read:?}");
+        assert!(
+            !told.contains("s3cret") && (fine || told.contains("c.toml:4:8: auth: an access token is no")),
+            "{told}"
+        );
+    }
 }
 
 #[test]
@@ -213,6 +275,40 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         (
             "password = { file = 5 }",
             "c.toml:3:21: password: file: an integer is nothing that can stand here; allowed: a path",
+        ),
+        ("password = { oauth = 5 }", "c.toml:3:22: password: oauth: an integer is nothing that can stand here"),
+        (
+            "password = { oauth = { provider = \"gogle\" } }",
+            "c.toml:3:35: password: oauth: provider: \"gogle\" is not known (did you mean \"google\"?); allowed: \"google\" or",
+        ),
+        (
+            "password = { oauth = { clientid = \"x\" } }",
+            "c.toml:3:24: password: oauth: there is no key \"clientid\" in oauth (did you mean \"client_id\"?)",
+        ),
+        (
+            "password = { oauth = { token_url = \"http://a.example/\" } }",
+            "c.toml:3:36: password: oauth: token_url: would carry the refresh token in clear; use https; allowed: the https URL",
+        ),
+        (
+            "password = { oauth = { client_id = \"x\" } }",
+            "c.toml:3:22: password: oauth: exactly one of provider and token_url is needed",
+        ),
+        (
+            "password = { oauth = { provider = \"google\", tenant = \"x\" } }",
+            "c.toml:3:22: password: oauth: google has no tenants",
+        ),
+        ("password = { oauth = { provider = \"google\" } }", "c.toml:3:22: password: oauth: client_id is missing"),
+        (
+            "password = { oauth = { provider = \"google\", client_id = \"x\" } }",
+            "c.toml:3:22: password: oauth: refresh_token is missing",
+        ),
+        (
+            "password = { oauth = { refresh_token = { netrc = true } } }",
+            "c.toml:3:42: password: oauth: refresh_token: there is no key \"netrc\" in password; allowed: command, file, credential",
+        ),
+        (
+            "password = { oauth = { refresh_token = { oauth = {} } } }",
+            "c.toml:3:42: password: oauth: refresh_token: there is no key \"oauth\"",
         ),
         ("password = {}", "c.toml:3:12: password: exactly one source can be named"),
         ("password = { file = \"/x\", netrc = true }", "c.toml:3:12: password: exactly one source"),
@@ -307,6 +403,8 @@ fn no_error_quotes_a_password() {
         "password = [\"s3cret\"]",
         "pasword = \"s3cret\"",
         "password = { comand = \"s3cret\" }",
+        "password = { oauth = { refresh_token = \"s3cret\" } }",
+        "password = { oauth = { refresh_token = [\"s3cret\"] } }",
     ] {
         let problems = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\n{line}\n")).unwrap_err();
         assert!(!problems.join("\n").contains("s3cret"), "{problems:?}");
@@ -322,6 +420,7 @@ fn the_manual_has_the_keys_that_are_read_and_no_others() {
         match line.strip_prefix(".Ss ").or_else(|| line.strip_prefix(".Sh ")) {
             Some("The accounts") => prefix = "account.NAME.",
             Some("The password") => prefix = "password.",
+            Some("The access token") => prefix = "password.oauth.",
             Some("The queue") => prefix = "queue.",
             Some("The aliases") => prefix = "aliases.",
             Some("The masquerade") => prefix = "masquerade.",
@@ -342,7 +441,7 @@ fn the_examples_of_the_manual_are_right() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
     let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("[account.")).collect();
-    assert_eq!(whole.len(), 2);
+    assert_eq!(whole.len(), 4);
     for block in whole {
         read_text(block).unwrap();
     }
@@ -355,7 +454,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..40_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
+    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..60_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
         let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
         let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
         if let Err(problems) = read_text(&text) {

@@ -17,7 +17,8 @@
 //!    MD5. Many servers offer it and have no clear password to check it by. (draft-ietf-sasl-crammd5-to-historic
 //!    recommends PLAIN inside TLS or SCRAM.)
 //!
-//! XOAUTH2, OAUTHBEARER and EXTERNAL need a token or a certificate and run only when the settings ask for them.
+//! XOAUTH2, OAUTHBEARER and EXTERNAL need a token or a certificate and run only when the settings ask for them, as an
+//! account whose password is an OAuth token does: that never goes by a mechanism for passwords.
 //! RFC 4954 (the AUTH command), RFC 4422 (SASL), RFC 4616 (PLAIN); LOGIN was never more than an expired draft.
 
 mod bearer;
@@ -115,6 +116,7 @@ impl Mechanism {
     pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding]) -> Result<Self, String> {
         let candidates: &[Self] = match wanted {
             Auth::Auto => &Self::AUTO,
+            Auth::Bearer => &[Self::OAuthBearer, Self::XOAuth2],
             Auth::Off => &[],
             Auth::ScramSha256Plus => &[Self::ScramSha256Plus],
             Auth::ScramSha1Plus => &[Self::ScramSha1Plus],

@@ -161,6 +161,17 @@ fn auto_takes_the_strongest_that_can_be_had() {
 }
 
 #[test]
+fn a_token_goes_by_a_mechanism_that_is_for_tokens() {
+    for (offered, expected) in [
+        (&["PLAIN", "XOAUTH2", "OAUTHBEARER"][..], Some(Mechanism::OAuthBearer)),
+        (&["SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2"], Some(Mechanism::XOAuth2)),
+        (&["SCRAM-SHA-256", "PLAIN", "LOGIN"], None),
+    ] {
+        assert_eq!(Mechanism::choose(Auth::Bearer, offered, &[]).ok(), expected);
+    }
+}
+
+#[test]
 fn what_cannot_be_had_is_told() {
     for (wanted, offered, told) in [
         (Auth::Auto, "", "does not offer AUTH, which the settings demand"),

@@ -105,8 +105,7 @@ pub(super) fn words(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::TimedOut {
         return "no answer".to_owned();
     }
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
+    crate::outcome::words(error)
 }
 
 fn unreachable(why: &str) -> Fault {

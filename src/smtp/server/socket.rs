@@ -124,3 +124,62 @@ impl Channel for Socket {
         Ok([version, suite].into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Answer, Auth, Authority, End, Guest, Mail, Postmaster, Terms, serve};
+    use super::*;
+    use crate::envelope::Envelope;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    /// Nobody whose letters matter.
+    struct Idle;
+
+    impl Postmaster for Idle {
+        fn terms(&self) -> Terms {
+            let (name, domain) = ("mx.example".to_owned(), "x.org".to_owned());
+            Terms { name, domain, size: None, recipients: 1, mistakes: 9, auth: Auth::Off }
+        }
+        fn accept(&mut self, _: &Guest, _: &Mail, _: &Envelope, _: &mut dyn Read) -> Result<String, Answer> {
+            Ok(String::new())
+        }
+    }
+
+    /// What a client hears who says this and then nothing more, and how the session ended.
+    fn heard(said: &'static [&'static str], idle: Duration) -> (String, End) {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let identity = Authority::throw_away().unwrap().sign(&["localhost".to_owned()]).unwrap();
+        let session = thread::spawn(move || {
+            let mut socket = Socket::new(server, Some(identity), idle).unwrap();
+            let end = serve(&mut socket, &mut Idle);
+            socket.close();
+            end
+        });
+        let mut heard = String::new();
+        for group in said {
+            client.write_all(group.as_bytes()).unwrap();
+            let mut octets = [0; 4096];
+            let n = client.read(&mut octets).unwrap();
+            heard.push_str(&String::from_utf8_lossy(&octets[..n]));
+        }
+        let mut rest = Vec::new();
+        // What comes after an alert may be a reset.
+        let _ = client.read_to_end(&mut rest);
+        (heard + &String::from_utf8_lossy(&rest), session.join().unwrap())
+    }
+
+    #[test]
+    fn a_silent_client_is_told_and_left() {
+        let (heard, end) = heard(&[], Duration::from_millis(20));
+        assert_eq!(heard, "220 mx.example ESMTP Pillarbox\r\n421 nothing was heard for too long, good-bye\r\n");
+        assert!(matches!(end, End::Closed("idle")));
+    }
+
+    #[test]
+    fn whoever_answers_the_handshake_in_plaintext_is_left() {
+        let (heard, end) = heard(&["", "STARTTLS\r\n", "EHLO evil\r\n"], Duration::from_mins(1));
+        assert!(heard.contains("220 go ahead\r\n") && !heard.contains("250"), "{heard}");
+        assert!(matches!(end, End::Failed(_)));
+    }
+}

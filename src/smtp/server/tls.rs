@@ -50,10 +50,12 @@ impl Identity {
     }
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, NoIdentity> {
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
             .map_err(NoIdentity::Library)?;
+        // A session is longer than anybody's memory: tickets for the next one would only be octets on the wire.
+        config.send_tls13_tickets = 0;
         Ok(Self(Arc::new(config)))
     }
 }
