@@ -72,7 +72,7 @@ fn never(floors: &[&str], words: &[&str]) {
 #[test]
 fn libraries_stay_in_their_rooms() {
     only(&["smtp", "relay", "compose", "dsn"], &["lettre"]);
-    only(&["smtp"], &["rustls", "socket2"]);
+    only(&["smtp"], &["rustls", "simple_dns", "socket2"]);
     only(&["secret"], &["keyring::"]);
     only(&["cli"], &["clap", "dirs", "listenfd", "tracing_subscriber"]);
     only(&["config"], &["toml::de", "toml::from_str", "toml::Table"]);

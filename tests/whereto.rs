@@ -2,6 +2,8 @@
 //!
 //! What stands in the way is real too where it can be had: microsocks from Debian for the proxy.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};

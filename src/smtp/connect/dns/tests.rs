@@ -98,6 +98,7 @@ fn ask_at(servers: &[SocketAddr]) -> Result<Service, Fault> {
     ask_in(Duration::from_secs(20), servers)
 }
 
+#[allow(clippy::unnecessary_wraps)] // it stands for what was asked for
 fn at(targets: &[(&str, u16)]) -> Result<Service, Fault> {
     let target = |&(name, port): &(&str, u16)| Target { name: name.to_owned(), port };
     Ok(Service::At(targets.iter().map(target).collect()))
