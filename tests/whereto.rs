@@ -263,7 +263,9 @@ fn store(mut client: impl Duplex, answers: &[&str]) -> Vec<String> {
                 let content: Vec<String> =
                     lines.by_ref().map_while(Result::ok).take_while(|line| line != ".").collect();
                 heard.push(format!("({} lines)", content.len()));
-                answers.iter().for_each(|answer| say(answer));
+                for answer in answers {
+                    say(answer);
+                }
                 break;
             }
             "MAIL" | "RCPT" => say("250 ok"),

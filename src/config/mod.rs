@@ -53,6 +53,7 @@ pub struct Settings {
 
 /// One way out: a relay and how to use it.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key that is on or off")]
 pub struct Account {
     /// What `-a` and sentences call it.
     pub name: String,

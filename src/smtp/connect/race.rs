@@ -108,7 +108,13 @@ fn begin(address: &SockAddr, source: Option<IpAddr>, interrupt: &Interrupt) -> R
     if interrupt.is_tripped() {
         return Err(Lost::Interrupted);
     }
-    let opened = Socket::new(address.domain(), Type::STREAM, None).and_then(|socket| {
+    // Said as it is made: two calls less than afterwards. macOS knows only the latter.
+    #[cfg(not(target_os = "macos"))]
+    let kind = Type::STREAM.nonblocking();
+    #[cfg(target_os = "macos")]
+    let kind = Type::STREAM;
+    let opened = Socket::new(address.domain(), kind, None).and_then(|socket| {
+        #[cfg(target_os = "macos")]
         socket.set_nonblocking(true)?;
         if address.domain() != Domain::UNIX {
             socket.set_tcp_nodelay(true)?;

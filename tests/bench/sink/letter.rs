@@ -49,7 +49,7 @@ impl Letter {
     }
 
     /// There is no more of it. Whether the body is the promised one; `None` where nothing was promised.
-    pub fn is_whole(mut self) -> Option<bool> {
+    pub fn verdict(mut self) -> Option<bool> {
         let body = self.body.take();
         let (length, promised) = self.promised()?;
         let (octets, digest) = body.map_or((0, None), |body| (body.octets, body.digest));

@@ -171,7 +171,7 @@ impl Session<'_> {
 
     fn taken(&mut self, letter: Letter) {
         let octets = letter.octets;
-        self.tally.accepted(letter.is_whole(), octets, self.recipients);
+        self.tally.accepted(letter.verdict(), octets, self.recipients);
         self.recipients = 0;
         self.wire.say("250 2.0.0 taken\r\n");
     }
