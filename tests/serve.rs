@@ -24,7 +24,7 @@ use support::household::Ended;
 use support::relay::{Relay, Script};
 
 /// How long anything may take before the test has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Nobody has these.
 const SERVICE: u32 = 64_000;
@@ -33,6 +33,13 @@ const BOB: u32 = 64_002;
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Lets a program be a user's, where there are several.
+fn as_user(command: &mut Command, uid: u32) {
+    if is_root() {
+        command.uid(uid).gid(uid);
+    }
 }
 
 /// Whether there can be several users; a skipped test says so.
@@ -110,9 +117,9 @@ impl Machine {
     fn configure(&self, lines: &str) {
         let text = format!(
             "log = \"stderr\"\ndomain = \"box.example\"\n[account.relay]\nhost = \"{}\"\ntls = \"none\"\nuser = \"u\"\n\
-             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = {:?}\n{lines}\n",
+             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = \"{}\"\n{lines}\n",
             self.relay,
-            self.socket()
+            self.socket().display()
         );
         fs::write(self.path("config.toml"), text).unwrap();
         fs::set_permissions(self.path("config.toml"), Permissions::from_mode(0o600)).unwrap();
@@ -126,19 +133,13 @@ impl Machine {
         command.env_clear().env("PILLARBOX_QUEUE_DIR", self.path("spool")).env("PATH", "/usr/bin:/bin");
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap());
-        self.as_user(&mut command, SERVICE);
+        as_user(&mut command, SERVICE);
         command
     }
 
     fn start(&mut self) {
         self.service = Some(self.service().spawn().unwrap());
         self.wait_for("the service", || self.log().contains("serving"));
-    }
-
-    fn as_user(&self, command: &mut Command, uid: u32) {
-        if is_root() {
-            command.uid(uid).gid(uid);
-        }
     }
 
     fn log(&self) -> String {
@@ -171,7 +172,7 @@ impl Machine {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PILLARBOX_SOCKET", self.socket());
         command.env("HOME", self.path("home")).current_dir("/");
-        self.as_user(&mut command, uid);
+        as_user(&mut command, uid);
         command
     }
 
@@ -201,7 +202,7 @@ impl Machine {
     /// Asserts that nothing lies about that is no letter.
     fn nothing_half_kept(&self) {
         for dir in ["spool/tmp", "spool/corrupt"] {
-            assert_eq!(self.names(dir), [PathBuf::new(); 0], "{dir}");
+            assert_eq!(self.names(dir), Vec::<PathBuf>::new(), "{dir}");
         }
     }
 
@@ -574,7 +575,9 @@ fn its_supervisor_is_told_and_hands_over_the_socket() {
         if let Some(signal) = signal {
             machine.signal(signal);
         }
-        words.iter().for_each(|word| hear(word));
+        for word in words {
+            hear(word);
+        }
     }
     assert_eq!(machine.ended(), 0);
 
@@ -592,7 +595,7 @@ fn its_supervisor_is_told_and_hands_over_the_socket() {
         .arg(machine.path("config.toml"));
     activated.stdin(Stdio::null()).stdout(Stdio::null());
     activated.stderr(fs::File::create(machine.path("log")).unwrap());
-    machine.as_user(&mut activated, SERVICE);
+    as_user(&mut activated, SERVICE);
     machine.service = Some(activated.spawn().unwrap());
     machine.wait_for("the socket", || socket.exists());
     if is_root() {

@@ -27,6 +27,7 @@ use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
 use crate::smtp::server::{Answer, Auth, End, Guest, Mail, Postmaster, Terms, serve};
 use crate::submit::{Counter, Here, Keep, Letter, Why};
+use jiff::tz::TimeZone;
 use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
@@ -43,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_mins(1);
 
 /// Octets of a letter that a session has in memory at a time, once on their way in and once on their way out.
-const PIECE: usize = 8 * 1024;
+const PIECE: usize = 4 * 1024;
 
 /// Octets that come in between two looks at the disk.
 const LOOK: u64 = 256 * 1024;
@@ -101,6 +102,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
         book: RwLock::new(Arc::new(book)),
         ledger: Ledger::default(),
         notify,
+        zone: host::time_zone(),
         writers: Places::new(WRITERS),
         heavy: Mutex::new(()),
     };
@@ -195,6 +197,7 @@ struct House<'a> {
     book: RwLock<Arc<Book>>,
     ledger: Ledger,
     notify: Notify,
+    zone: TimeZone,
     writers: Places,
     /// Held while a letter is worked on as a whole: one such at a time is memory enough.
     heavy: Mutex<()>,
@@ -413,7 +416,7 @@ impl Clerk<'_> {
 
     /// What a letter's header is completed from.
     fn here(&self) -> Here {
-        let here = configuration::here(self.house.host);
+        let here = configuration::here_on(self.house.host, host::date_in(self.house.zone.clone()));
         Here { login: self.who.login.clone(), full_name: self.who.full_name.clone(), ..here }
     }
 
