@@ -281,6 +281,46 @@ fn a_letter_goes_through_the_service_to_the_relay() {
     machine.wait_for("the end of the letter", || machine.mailq(ALICE) == "Mail queue is empty\n");
 }
 
+/// The caller knows none of the settings, so the service applies them: nothing else may become of a letter than where the
+/// caller has them itself.
+#[test]
+fn the_service_s_aliases_domain_and_sender_are_for_all() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("[aliases]\nroot = \"ops@x.org\"");
+    machine.start();
+    machine.sendmail(ALICE, &["-F", "Alice (Night)", "-t"], b"To: root, dave\nBcc: erin\n\nx\n").silent_success();
+    let letter = &machine.letters()[0];
+    let me = if is_root() { "uid64001".to_owned() } else { me() };
+    for line in [
+        &format!("\nfrom {me} box.example\n"),
+        "\nto ops x.org ",
+        "\nto dave box.example ",
+        "\nto erin box.example ",
+        "\nTo: root@box.example, dave@box.example\r\n",
+        &format!("\nFrom: \"Alice (Night)\" <{me}@box.example>\r\n"),
+        "\nDate: ",
+        "@box.example>\r\n",
+    ] {
+        assert!(letter.contains(line), "{line:?} is not in {letter}");
+    }
+    assert!(!letter.contains("localhost") && !letter.contains("Bcc"), "{letter}");
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap();
+    fs::write(machine.path("config.toml"), text.replace("auth = \"off\"", "auth = \"off\"\nfrom = \"ops@x.org\""))
+        .unwrap();
+    machine.signal(Signal::SIGHUP);
+    machine.wait_for("the new settings", || machine.log().contains(" reloaded file="));
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.sendmail(ALICE, &["-f", &format!("{me}@box.example"), "carol@example.org"], LETTER).silent_success();
+    let letters = machine.letters();
+    assert!(
+        letters[1].contains("\nfrom ops x.org\n")
+            && ["From: ops@x.org\r\n", "<ops@x.org>\r\n"].iter().any(|from| letters[1].contains(from)),
+        "{}",
+        letters[1]
+    );
+    assert!(letters[2].contains(&format!("\nfrom {me} box.example\n")), "{}", letters[2]);
+}
+
 #[test]
 fn nobody_can_read_what_is_the_service_s_or_another_s() {
     if !can_be_others() {
@@ -334,6 +374,7 @@ fn nobody_can_send_as_another() {
         (ALICE, "uid64001@elsewhere.example", false),
         (ALICE, "uid64001@box.example", true),
         (ALICE, "uid64001+detail@localhost", true),
+        (ALICE, "root@localhost", true),
         (ALICE, "", true),
         (BOB, "anybody@elsewhere.example", true),
         (0, "anybody@elsewhere.example", true),
@@ -346,6 +387,8 @@ fn nobody_can_send_as_another() {
                 .says(65, &["refused", "uid64001 (uid 64001 gid 64001) may not send as", from, "uid64001@box.example"]);
         }
     }
+    let senders = machine.letters().concat();
+    assert!(!senders.contains("\nfrom root ") && !senders.contains("\nfrom uid64002 "), "{senders}");
     // What EHLO says is not in the stamp.
     let mut client = machine.client();
     client.ask("EHLO (Pillarbox,from.userid.7)");
