@@ -729,3 +729,20 @@ fn a_service_at_rest_does_not_wake_up() {
     let awake: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
     assert!(awake.is_empty(), "{calls}");
 }
+
+/// In a user namespace of its own the service would see every client as uid 65534.
+#[test]
+fn the_unit_is_closed_to_everything_it_does_not_need() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd/pillarbox.service");
+    let text = fs::read_to_string(unit).unwrap();
+    assert!(!text.lines().any(|line| line.starts_with("PrivateUsers=")));
+    if !has("systemd-analyze") {
+        return;
+    }
+    let told =
+        Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager", unit]).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let score =
+        told.lines().find_map(|line| line.split("pillarbox.service: ").nth(1)?.split(' ').next()?.parse::<f32>().ok());
+    assert!(score.is_some_and(|score| score <= 1.5), "{told}");
+}
