@@ -178,21 +178,28 @@ impl Counter<'_> {
     }
 
     /// Makes a letter of one whose envelope is settled already, as a client's that speaks SMTP. Local names in it are
-    /// followed.
+    /// followed. A name at `localhost` is one without a domain: no relay could do anything with it. The caller's own
+    /// such name says no more than that he names no sender.
     pub fn adopt(&self, envelope: &Envelope, message: Message) -> Result<Letter, Why> {
         let mut recipients = Vec::new();
         for recipient in envelope.recipients() {
             let names = parse_list(&recipient.mailbox.to_string());
             for address in names.map_err(|error| Why::BadAddress(recipient.mailbox.to_string(), error))? {
-                let one = |mailbox| Recipient { mailbox, ..recipient.clone() };
-                recipients.extend(self.resolve(&address)?.into_iter().map(one));
+                for mailbox in self.resolve(&address)? {
+                    recipients.push(Recipient { mailbox: self.at_home(mailbox)?, ..recipient.clone() });
+                }
             }
         }
-        let path = envelope.reverse_path().0.as_ref();
-        let account = self.account(None, path, &recipients.first().ok_or(Why::NoRecipients)?.mailbox)?;
+        let path = envelope.reverse_path().0.clone();
+        let names_nobody = path.as_ref().is_some_and(|path| is_home(path) && path.local() == self.here.login);
+        let path = path.map(|path| self.at_home(path)).transpose()?;
+        let account = self.account(None, path.as_ref(), &recipients.first().ok_or(Why::NoRecipients)?.mailbox)?;
         let path = match (path, self.own_address(account)?) {
             (Some(_), Some(own)) if account.force_from || account.force_sender => Some(own),
-            (Some(sender), _) => Some(self.masqueraded(sender)?.unwrap_or_else(|| sender.clone())),
+            (Some(sender), own) => {
+                let sender = own.filter(|_| names_nobody).unwrap_or(sender);
+                Some(self.masqueraded(&sender)?.unwrap_or(sender))
+            }
             (None, _) => None,
         };
         let mut adopted = Envelope::new(ReversePath(path), recipients).ok_or(Why::NoRecipients)?;
@@ -285,6 +292,14 @@ impl Counter<'_> {
         address.to_mailbox(self.domain()).map_err(|bad| Why::BadMailbox(address.to_string(), bad))
     }
 
+    /// The mailbox with our domain in the place of `localhost`.
+    fn at_home(&self, mailbox: Mailbox) -> Result<Mailbox, Why> {
+        if !is_home(&mailbox) {
+            return Ok(mailbox);
+        }
+        Mailbox::new(mailbox.local(), self.domain()).map_err(|bad| Why::BadMailbox(mailbox.to_string(), bad))
+    }
+
     fn masqueraded(&self, sender: &Mailbox) -> Result<Option<Mailbox>, Why> {
         let Some(other) = choose::masquerade(&self.settings.names.masquerade, sender) else { return Ok(None) };
         let bad = |error: String| Why::NoAccount(format!("masquerade: \"{other}\" {error}"));
@@ -319,6 +334,11 @@ fn author(message: &Message) -> Option<Address> {
     let mut fields = message.fields().iter();
     let field = fields.find(|field| field.is("From") || field.is("Resent-From"))?;
     parse_list(&field.text()).ok()?.into_iter().next()
+}
+
+/// Whether a mailbox has no domain that anybody else knows.
+fn is_home(mailbox: &Mailbox) -> bool {
+    mailbox.domain().eq_ignore_ascii_case("localhost")
 }
 
 /// When delivery is tried.

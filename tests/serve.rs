@@ -24,7 +24,7 @@ use support::household::Ended;
 use support::relay::{Relay, Script};
 
 /// How long anything may take before the test has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Nobody has these.
 const SERVICE: u32 = 64_000;
@@ -33,6 +33,13 @@ const BOB: u32 = 64_002;
 
 fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+/// Lets a program be a user's, where there are several.
+fn as_user(command: &mut Command, uid: u32) {
+    if is_root() {
+        command.uid(uid).gid(uid);
+    }
 }
 
 /// Whether there can be several users; a skipped test says so.
@@ -110,9 +117,9 @@ impl Machine {
     fn configure(&self, lines: &str) {
         let text = format!(
             "log = \"stderr\"\ndomain = \"box.example\"\n[account.relay]\nhost = \"{}\"\ntls = \"none\"\nuser = \"u\"\n\
-             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = {:?}\n{lines}\n",
+             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = \"{}\"\n{lines}\n",
             self.relay,
-            self.socket()
+            self.socket().display()
         );
         fs::write(self.path("config.toml"), text).unwrap();
         fs::set_permissions(self.path("config.toml"), Permissions::from_mode(0o600)).unwrap();
@@ -126,19 +133,13 @@ impl Machine {
         command.env_clear().env("PILLARBOX_QUEUE_DIR", self.path("spool")).env("PATH", "/usr/bin:/bin");
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap());
-        self.as_user(&mut command, SERVICE);
+        as_user(&mut command, SERVICE);
         command
     }
 
     fn start(&mut self) {
         self.service = Some(self.service().spawn().unwrap());
         self.wait_for("the service", || self.log().contains("serving"));
-    }
-
-    fn as_user(&self, command: &mut Command, uid: u32) {
-        if is_root() {
-            command.uid(uid).gid(uid);
-        }
     }
 
     fn log(&self) -> String {
@@ -171,7 +172,7 @@ impl Machine {
         let mut command = Command::new(program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PILLARBOX_SOCKET", self.socket());
         command.env("HOME", self.path("home")).current_dir("/");
-        self.as_user(&mut command, uid);
+        as_user(&mut command, uid);
         command
     }
 
@@ -201,7 +202,7 @@ impl Machine {
     /// Asserts that nothing lies about that is no letter.
     fn nothing_half_kept(&self) {
         for dir in ["spool/tmp", "spool/corrupt"] {
-            assert_eq!(self.names(dir), [PathBuf::new(); 0], "{dir}");
+            assert_eq!(self.names(dir), Vec::<PathBuf>::new(), "{dir}");
         }
     }
 
@@ -280,6 +281,46 @@ fn a_letter_goes_through_the_service_to_the_relay() {
     machine.wait_for("the end of the letter", || machine.mailq(ALICE) == "Mail queue is empty\n");
 }
 
+/// The caller knows none of the settings, so the service applies them: nothing else may become of a letter than where the
+/// caller has them itself.
+#[test]
+fn the_service_s_aliases_domain_and_sender_are_for_all() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("[aliases]\nroot = \"ops@x.org\"");
+    machine.start();
+    machine.sendmail(ALICE, &["-F", "Alice (Night)", "-t"], b"To: root, dave\nBcc: erin\n\nx\n").silent_success();
+    let letter = &machine.letters()[0];
+    let me = if is_root() { "uid64001".to_owned() } else { me() };
+    for line in [
+        &format!("\nfrom {me} box.example\n"),
+        "\nto ops x.org ",
+        "\nto dave box.example ",
+        "\nto erin box.example ",
+        "\nTo: root@box.example, dave@box.example\r\n",
+        &format!("\nFrom: \"Alice (Night)\" <{me}@box.example>\r\n"),
+        "\nDate: ",
+        "@box.example>\r\n",
+    ] {
+        assert!(letter.contains(line), "{line:?} is not in {letter}");
+    }
+    assert!(!letter.contains("localhost") && !letter.contains("Bcc"), "{letter}");
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap();
+    fs::write(machine.path("config.toml"), text.replace("auth = \"off\"", "auth = \"off\"\nfrom = \"ops@x.org\""))
+        .unwrap();
+    machine.signal(Signal::SIGHUP);
+    machine.wait_for("the new settings", || machine.log().contains(" reloaded file="));
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.sendmail(ALICE, &["-f", &format!("{me}@box.example"), "carol@example.org"], LETTER).silent_success();
+    let letters = machine.letters();
+    assert!(
+        letters[1].contains("\nfrom ops x.org\n")
+            && ["From: ops@x.org\r\n", "<ops@x.org>\r\n"].iter().any(|from| letters[1].contains(from)),
+        "{}",
+        letters[1]
+    );
+    assert!(letters[2].contains(&format!("\nfrom {me} box.example\n")), "{}", letters[2]);
+}
+
 #[test]
 fn nobody_can_read_what_is_the_service_s_or_another_s() {
     if !can_be_others() {
@@ -333,6 +374,7 @@ fn nobody_can_send_as_another() {
         (ALICE, "uid64001@elsewhere.example", false),
         (ALICE, "uid64001@box.example", true),
         (ALICE, "uid64001+detail@localhost", true),
+        (ALICE, "root@localhost", true),
         (ALICE, "", true),
         (BOB, "anybody@elsewhere.example", true),
         (0, "anybody@elsewhere.example", true),
@@ -345,6 +387,8 @@ fn nobody_can_send_as_another() {
                 .says(65, &["refused", "uid64001 (uid 64001 gid 64001) may not send as", from, "uid64001@box.example"]);
         }
     }
+    let senders = machine.letters().concat();
+    assert!(!senders.contains("\nfrom root ") && !senders.contains("\nfrom uid64002 "), "{senders}");
     // What EHLO says is not in the stamp.
     let mut client = machine.client();
     client.ask("EHLO (Pillarbox,from.userid.7)");
@@ -574,7 +618,9 @@ fn its_supervisor_is_told_and_hands_over_the_socket() {
         if let Some(signal) = signal {
             machine.signal(signal);
         }
-        words.iter().for_each(|word| hear(word));
+        for word in words {
+            hear(word);
+        }
     }
     assert_eq!(machine.ended(), 0);
 
@@ -592,7 +638,7 @@ fn its_supervisor_is_told_and_hands_over_the_socket() {
         .arg(machine.path("config.toml"));
     activated.stdin(Stdio::null()).stdout(Stdio::null());
     activated.stderr(fs::File::create(machine.path("log")).unwrap());
-    machine.as_user(&mut activated, SERVICE);
+    as_user(&mut activated, SERVICE);
     machine.service = Some(activated.spawn().unwrap());
     machine.wait_for("the socket", || socket.exists());
     if is_root() {
@@ -682,4 +728,21 @@ fn a_service_at_rest_does_not_wake_up() {
     // The calls that it sleeps in, seen at the begin and at the end, and nothing else.
     let awake: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
     assert!(awake.is_empty(), "{calls}");
+}
+
+/// In a user namespace of its own the service would see every client as uid 65534.
+#[test]
+fn the_unit_is_closed_to_everything_it_does_not_need() {
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd/pillarbox.service");
+    let text = fs::read_to_string(unit).unwrap();
+    assert!(!text.lines().any(|line| line.starts_with("PrivateUsers=")));
+    if !has("systemd-analyze") {
+        return;
+    }
+    let told =
+        Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager", unit]).output().unwrap();
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let score =
+        told.lines().find_map(|line| line.split("pillarbox.service: ").nth(1)?.split(' ').next()?.parse::<f32>().ok());
+    assert!(score.is_some_and(|score| score <= 1.5), "{told}");
 }

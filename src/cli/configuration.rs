@@ -177,12 +177,17 @@ pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
 
 /// What a letter's header is completed from.
 pub fn here(host: &Host) -> Here {
+    here_on(host, host::date())
+}
+
+/// The same on a date that is known.
+pub fn here_on(host: &Host, date: String) -> Here {
     Here {
         login: host.login.clone(),
         full_name: host.full_name.clone(),
         domain: host.mail_domain().to_owned(),
         host: host.name.clone(),
-        date: host::date(),
+        date,
         unique: unique(),
     }
 }

@@ -16,6 +16,7 @@ use super::{log, mailq, msmtp, run, service, session_log};
 use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
+use crate::message::complete::from_field;
 use crate::outcome::{Blame, Fault, Outcome, Stage, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
@@ -137,7 +138,7 @@ fn deliver(face: Face<'_>, delivery: &Delivery) -> u8 {
     };
     let settings = &configuration.settings;
     log::install(&settings.log, delivery.tag.as_deref().unwrap_or(face.program));
-    let end = match wishes(delivery) {
+    let end = match wishes(delivery, configuration.service.is_some()) {
         Err(why) => {
             drain();
             End::Refused(why)
@@ -158,7 +159,9 @@ impl Transcript for Dialogue {
 }
 
 /// What the words ask for; addresses are judged before anything is read.
-fn wishes(delivery: &Delivery) -> Result<Wishes, Why> {
+///
+/// A letter for the service is left as it is, as a gateway's: who has the settings completes it.
+fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishes, Why> {
     let mut recipients = Vec::new();
     for word in &delivery.recipients {
         recipients.extend(parse_list(word).map_err(|error| Why::BadAddress(word.clone(), error))?);
@@ -175,7 +178,7 @@ fn wishes(delivery: &Delivery) -> Result<Wishes, Why> {
         notify: delivery.notify,
         ret: delivery.ret,
         envid: delivery.envid.clone(),
-        gateway: delivery.gateway,
+        gateway: delivery.gateway || through_service,
     })
 }
 
@@ -200,6 +203,11 @@ fn take_letter(
         drain();
         Why::Message(unreadable)
     })?;
+    let mut message = message;
+    if let (Some(name), Some(_), None) = (&delivery.full_name, &configuration.service, message.fields().first("From")) {
+        // The one thing that the service cannot know.
+        message.fields_mut().append(from_field(name, &host.login));
+    }
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
     Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)

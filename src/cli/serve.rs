@@ -17,7 +17,7 @@ use super::sendmail::Face;
 use super::{bs, log, mailq, signals};
 use crate::aliases::Aliases;
 use crate::config::Serve;
-use crate::envelope::{Envelope, Recipient, ReversePath};
+use crate::envelope::{Envelope, Mailbox, Recipient, ReversePath};
 use crate::message::fields::Field;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
@@ -27,6 +27,7 @@ use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
 use crate::smtp::server::{Answer, Auth, End, Guest, Mail, Postmaster, Terms, serve};
 use crate::submit::{Counter, Here, Keep, Letter, Why};
+use jiff::tz::TimeZone;
 use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
@@ -43,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_mins(1);
 
 /// Octets of a letter that a session has in memory at a time, once on their way in and once on their way out.
-const PIECE: usize = 8 * 1024;
+const PIECE: usize = 4 * 1024;
 
 /// Octets that come in between two looks at the disk.
 const LOOK: u64 = 256 * 1024;
@@ -101,6 +102,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
         book: RwLock::new(Arc::new(book)),
         ledger: Ledger::default(),
         notify,
+        zone: host::time_zone(),
         writers: Places::new(WRITERS),
         heavy: Mutex::new(()),
     };
@@ -195,6 +197,7 @@ struct House<'a> {
     book: RwLock<Arc<Book>>,
     ledger: Ledger,
     notify: Notify,
+    zone: TimeZone,
     writers: Places,
     /// Held while a letter is worked on as a whole: one such at a time is memory enough.
     heavy: Mutex<()>,
@@ -361,6 +364,11 @@ impl Who {
     }
 }
 
+/// Whether a reverse-path is at `localhost`.
+fn is_home(path: &ReversePath) -> bool {
+    path.0.as_ref().is_some_and(|mailbox| mailbox.domain().eq_ignore_ascii_case("localhost"))
+}
+
 /// Takes one client's letters.
 struct Clerk<'a> {
     house: &'a House<'a>,
@@ -387,14 +395,26 @@ impl Clerk<'_> {
     }
 
     /// Whether a reverse-path is the client's own: its login name, or that with a detail behind a plus, at a name of this
-    /// machine. The null path names nobody. Over TCP nobody has a name, and whoever opened that door wanted it so.
+    /// machine; any name at `localhost` stands for that, see [`Clerk::signed`]. The null path names nobody. Over TCP nobody has a name, and whoever opened that door wanted it so.
     fn is_own(&self, path: &ReversePath) -> bool {
         let (Some(uid), Some(mailbox)) = (self.peer.uid(), &path.0) else { return true };
         let name = mailbox.local().split('+').next().unwrap_or_default();
         let host = self.house.host;
-        let domains = [self.book.domain(host), host.mail_domain(), &host.name, "localhost"];
-        (name == self.who.login || name == format!("uid{uid}"))
-            && domains.iter().any(|domain| domain.eq_ignore_ascii_case(mailbox.domain()))
+        let domains = [self.book.domain(host), host.mail_domain(), &host.name];
+        let is_login = name == self.who.login || name == format!("uid{uid}");
+        is_home(path) || is_login && domains.iter().any(|domain| domain.eq_ignore_ascii_case(mailbox.domain()))
+    }
+
+    /// The envelope, with the client's login name before `@localhost`: in a container it may believe to have another.
+    fn signed(&self, envelope: &Envelope) -> Option<Envelope> {
+        let path = envelope.reverse_path();
+        if self.is_trusted() || self.peer.uid().is_none() || !is_home(path) {
+            return None;
+        }
+        let path = ReversePath(Some(Mailbox::new(&self.who.login, "localhost").ok()?));
+        let mut signed = Envelope::new(path, envelope.recipients().to_vec())?;
+        (signed.ret, signed.envid) = (envelope.ret, envelope.envid.clone());
+        Some(signed)
     }
 
     /// Writes down that nobody has the letter, and why.
@@ -413,7 +433,7 @@ impl Clerk<'_> {
 
     /// What a letter's header is completed from.
     fn here(&self) -> Here {
-        let here = configuration::here(self.house.host);
+        let here = configuration::here_on(self.house.host, host::date_in(self.house.zone.clone()));
         Here { login: self.who.login.clone(), full_name: self.who.full_name.clone(), ..here }
     }
 
@@ -459,7 +479,9 @@ impl Clerk<'_> {
         let here = self.here();
         let counter = Counter { settings: &self.book.configuration.settings, aliases: &self.book.aliases, here: &here };
         let _alone = message.facts().long_line.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut letter = counter.adopt(envelope, message).map_err(|why| self.answer(&why))?;
+        let signed = self.signed(envelope);
+        let mut letter =
+            counter.adopt(signed.as_ref().unwrap_or(envelope), message).map_err(|why| self.answer(&why))?;
         letter.message.fields_mut().insert(0, self.stamp(guest, mail, &here.date));
         Ok(letter)
     }

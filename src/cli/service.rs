@@ -42,7 +42,9 @@ pub fn configuration(socket: &Path) -> Configuration {
         ..Account::new("service")
     };
     let queue = Queue { enabled: false, ..Queue::default() };
-    let settings = Settings { accounts: vec![account], queue, ..Settings::default() };
+    // Names without a domain stay such, so that the service's aliases and its domain are what they get.
+    let domain = Some("localhost".to_owned());
+    let settings = Settings { accounts: vec![account], queue, domain, ..Settings::default() };
     Configuration { settings, queue_dir: None, argument: None, service: Some(socket.to_owned()) }
 }
 

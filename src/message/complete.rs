@@ -105,6 +105,11 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
     }
 }
 
+/// The From field of somebody of this name at an address that has no domain yet.
+pub fn from_field(full_name: &str, login: &str) -> Field {
+    Field::of("From", &format!("{} <{login}>", encode::phrase(full_name)))
+}
+
 /// Puts the author in the place of whom the message names.
 fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
     let named: Vec<u8> = fields.first("From").map(|from| from.value().to_vec()).unwrap_or_default();

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 pub(super) const MAX_LINE: usize = 4096;
 
 /// Octets read from the channel at a time.
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 8 * 1024;
 
 const COMMANDS: &str = "commands: HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT";
 

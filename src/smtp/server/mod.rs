@@ -9,7 +9,7 @@
 //! group of commands go out together; nothing that was sent behind DATA's end is lost. What it may not do: end a letter
 //! with a bare LF (unless it speaks with bare LFs altogether), hide plaintext behind STARTTLS, or go on and on. A letter
 //! whose end never comes is an error to its reader, never an end of file, so nothing is kept of it.
-//! Lines, letters, recipients and mistakes are bounded; a letter of any size passes through a buffer of 16 KiB.
+//! Lines, letters, recipients and mistakes are bounded; a letter of any size passes through a buffer of 8 KiB.
 //! RFC 5321, RFC 2920, RFC 3030, RFC 3207, RFC 3461, RFC 4954, RFC 1870, RFC 2034.
 
 mod answer;
