@@ -38,7 +38,9 @@ impl Host {
         let uid = nix::unistd::getuid();
         let user = User::from_uid(uid).ok().flatten();
         let (login, full_name) = self::user(user.as_ref(), uid.as_raw());
-        let environment_home = dirs::home_dir().filter(|home| belongs_to(home, uid));
+        // sudo starts its mailer with HOME=/, which is root's directory and nobody's home.
+        let no_home = |home: &PathBuf| home == Path::new("/") && user.as_ref().is_some_and(|user| user.dir != *home);
+        let environment_home = dirs::home_dir().filter(|home| belongs_to(home, uid) && !no_home(home));
         let (home, config_home, state_home) = if environment_home.is_some() {
             (environment_home, dirs::config_dir(), dirs::state_dir())
         } else {
