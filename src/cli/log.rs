@@ -65,8 +65,8 @@ impl<S: Subscriber> Layer<S> for Log {
         for target in &self.targets {
             // Nobody is left to tell when the log itself cannot be written.
             let _ = match target {
-                LogTo::Journal => self.to_journal(*event.metadata().level(), &line, &fields),
-                LogTo::Syslog => self.to_syslog(*event.metadata().level(), &line),
+                LogTo::Journal => send(JOURNAL, &self.journal_entry(*event.metadata().level(), &line, &fields)),
+                LogTo::Syslog => send(SYSLOG, &self.syslog_line(*event.metadata().level(), &line)),
                 LogTo::File(path) => self.to_file(path, &line),
                 LogTo::Sessions(_) => Ok(()),
                 LogTo::Stderr => writeln!(std::io::stderr(), "{}: {line}", self.tag),
@@ -85,9 +85,16 @@ fn severity(level: Level) -> u8 {
     }
 }
 
+/// Sends a datagram, if the daemon takes it at once: one that hangs must not hold a letter up.
+pub(super) fn send(socket: impl AsRef<Path>, text: &str) -> std::io::Result<()> {
+    let ours = UnixDatagram::unbound()?;
+    ours.set_nonblocking(true)?;
+    ours.send_to(text.as_bytes(), socket).map(drop)
+}
+
 impl Log {
     /// The journal's native protocol: a field a line. Our values hold no line end.
-    fn to_journal(&self, level: Level, line: &str, fields: &Fields) -> std::io::Result<()> {
+    fn journal_entry(&self, level: Level, line: &str, fields: &Fields) -> String {
         let mut text = format!(
             "PRIORITY={}\nSYSLOG_FACILITY=2\nSYSLOG_IDENTIFIER={}\nMESSAGE={line}\n",
             severity(level),
@@ -98,13 +105,12 @@ impl Log {
                 let _ = writeln!(text, "PILLARBOX_{}={value}", key.to_ascii_uppercase());
             }
         }
-        UnixDatagram::unbound()?.send_to(text.as_bytes(), JOURNAL).map(drop)
+        text
     }
 
     /// RFC 3164 as local daemons take it: facility mail, no time (the daemon adds it), tag and pid.
-    fn to_syslog(&self, level: Level, line: &str) -> std::io::Result<()> {
-        let text = format!("<{}>{}[{}]: {line}", 2 * 8 + severity(level), self.tag, std::process::id());
-        UnixDatagram::unbound()?.send_to(text.as_bytes(), SYSLOG).map(drop)
+    fn syslog_line(&self, level: Level, line: &str) -> String {
+        format!("<{}>{}[{}]: {line}", 2 * 8 + severity(level), self.tag, std::process::id())
     }
 
     /// One write for a line, so that lines of several processes do not mix.
@@ -156,6 +162,35 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn log() -> Log {
+        Log { targets: Vec::new(), tag: "sendmail".to_owned(), zone: OnceLock::new() }
+    }
+
+    #[test]
+    fn the_journal_gets_fields_and_syslog_a_line() {
+        let fields = Fields(vec![("message", "queued".to_owned()), ("id", "4F".to_owned()), ("to", "a b".to_owned())]);
+        let line = fields.line();
+        assert_eq!(
+            log().journal_entry(Level::WARN, &line, &fields),
+            "PRIORITY=4\nSYSLOG_FACILITY=2\nSYSLOG_IDENTIFIER=sendmail\nMESSAGE=queued id=4F to=\"a b\"\n\
+             PILLARBOX_ID=4F\nPILLARBOX_TO=a b\n"
+        );
+        let pid = std::process::id();
+        assert_eq!(log().syslog_line(Level::INFO, &line), format!("<22>sendmail[{pid}]: queued id=4F to=\"a b\""));
+    }
+
+    #[test]
+    fn a_log_daemon_that_hangs_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let daemon = UnixDatagram::bind(&path).unwrap();
+        send(&path, "first").unwrap();
+        let full = (0..100_000).any(|_| send(&path, "more").is_err());
+        assert!(full, "a full socket is an error and no wait");
+        let mut got = [0; 16];
+        assert_eq!(daemon.recv(&mut got).unwrap(), 5);
+    }
 
     #[test]
     fn a_servers_text_cannot_forge_a_line() {

@@ -13,7 +13,7 @@ use super::signals::Watch;
 use super::{log, options, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
-use crate::queue::{Error, Listed, Queue};
+use crate::queue::{Error, Listed, Queue, Wake};
 use crate::runner::{Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
@@ -135,6 +135,7 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(),
     let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
     let mut swept = None::<Instant>;
     while !interrupt.is_tripped() {
+        let began = Instant::now();
         let Some(wait) = runs.turn(&mut swept)? else {
             match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
                 Some(again) => lock = again,
@@ -142,8 +143,14 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(),
             }
             continue;
         };
-        // What ends the wait does not matter: the letters say what is due.
-        lock.wait(Some(wait)).map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
+        let looked = began.elapsed();
+        let woken = lock.wait(Some(wait));
+        let woken = woken.map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
+        // Otherwise the wake-up does not matter: the letters say what is due. A look takes the longer the more letters wait,
+        // so those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
+        if woken == Wake::Triggered {
+            sleep((4 * looked).min(Duration::from_secs(1)), &interrupt);
+        }
     }
     Ok(())
 }

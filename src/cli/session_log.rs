@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::sync::Arc;
 
 /// The form of the time that msmtp has, for one that cannot be understood.
@@ -165,7 +164,7 @@ fn write(log: &SessionLog, entry: &Entry) -> std::io::Result<()> {
         SessionLogTo::Syslog(facility) => {
             let severity = if entry.succeeded { 6 } else { 3 };
             let text = format!("<{}>{}msmtp: {line}", facility * 8 + severity, time(TIME));
-            UnixDatagram::unbound()?.send_to(text.as_bytes(), log::SYSLOG).map(drop)
+            log::send(log::SYSLOG, &text)
         }
     }
 }
