@@ -138,9 +138,10 @@ impl Sendmail {
     pub fn start<W: AsRef<OsStr>>(&self, words: &[W]) -> Running {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
-        if !program.exists() {
-            std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-            std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sendmail"), &program).unwrap();
+        std::fs::create_dir_all(program.parent().unwrap()).unwrap();
+        if let Err(error) = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sendmail"), &program) {
+            // Another call, maybe at this moment in another thread, has made it.
+            assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}", program.display());
         }
         let mut command = match &self.shell {
             None => Command::new(&program),
