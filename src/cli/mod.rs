@@ -2,9 +2,11 @@
 
 pub mod bs;
 pub mod configuration;
+pub mod consent;
 pub mod exit;
 pub mod host;
 pub mod log;
+pub mod login;
 pub mod mailq;
 pub mod meaning;
 pub mod msmtp;
@@ -19,6 +21,7 @@ pub mod serve;
 pub mod service;
 pub mod session_log;
 pub mod signals;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -5,7 +5,8 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{queue, run, sandbox, serve};
+use super::{login, queue, run, sandbox, serve};
+use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -20,6 +21,7 @@ pub struct Words {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// Look at the queue and change it.
     Queue {
@@ -35,6 +37,10 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Put an account's password where it is looked for: into the keyring, or a file.
+    Login(login::Login),
+    /// Take it away from there.
+    Logout(login::Logout),
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -43,6 +49,9 @@ enum Command {
 pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if matches!(program, "sendmail" | "mailq" | "newaliases" | "send-mail" | run::RUNNER) {
         return sendmail::main(program, words);
+    }
+    if program == secret::KEEPER {
+        return login::keeper(words);
     }
     let face = Face { program: "pillarbox" };
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
@@ -54,6 +63,8 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Login(words) }) => login::login(face, &words),
+        Ok(Words { command: Command::Logout(words) }) => login::logout(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

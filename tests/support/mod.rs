@@ -11,11 +11,13 @@
 pub mod authority;
 pub mod case;
 pub mod certificates;
+pub mod desktop;
 pub mod household;
 pub mod letter;
 pub mod peer;
 pub mod postfix;
 pub mod relay;
+pub mod screen;
 pub mod sendmail;
 pub mod tokens;
 pub mod unpacked;
