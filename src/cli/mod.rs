@@ -5,6 +5,7 @@ pub mod configuration;
 pub mod consent;
 pub mod exit;
 pub mod host;
+pub mod init;
 pub mod log;
 pub mod login;
 pub mod mailq;

@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{login, queue, run, sandbox, serve};
+use super::{init, login, queue, run, sandbox, serve};
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -21,7 +21,6 @@ pub struct Words {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// Look at the queue and change it.
     Queue {
@@ -37,6 +36,8 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Set up: find the mail server of an address, try it, and write the configuration.
+    Init(init::Words),
     /// Put an account's password where it is looked for: into the keyring, or a file.
     Login(login::Login),
     /// Take it away from there.
@@ -63,6 +64,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Init(words) }) => init::main(face, &words),
         Ok(Words { command: Command::Login(words) }) => login::login(face, &words),
         Ok(Words { command: Command::Logout(words) }) => login::logout(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),

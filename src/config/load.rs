@@ -109,6 +109,11 @@ pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
     }))
 }
 
+/// Reads what is about to become a file, in TOML.
+pub fn of_text(path: &Path, text: &str, home: Option<&Path>) -> Result<Settings, Broken> {
+    toml::read(path, text, home).map_err(|problems| Broken::all(&problems))
+}
+
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
 fn places(sources: &Sources) -> Vec<PathBuf> {
     let below = |directory: &Option<PathBuf>, path: &str| directory.as_ref().map(|directory| directory.join(path));
