@@ -121,7 +121,7 @@ pub(super) fn machine(screen: &mut Screen<'_>) {
             let other = if real == Path::new(name) { "another program".to_owned() } else { real.display().to_string() };
             let text = format!("{name} is not Pillarbox but {other}: what cron and daemons send goes there");
             let mend = format!(
-                "Where that is not meant: remove that program's package, or ln -sf {} {name}",
+                "Where that is not meant, remove that program's package, and then:\nln -sf {} {name}",
                 beside().display()
             );
             screen.tell("drop-in", Mark::Note, &text, Some(&mend));
