@@ -325,7 +325,8 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             }
         }
         End::Partly(attempted) => {
-            for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
+            // All of them: whoever sends again must know who has it already.
+            for one in attempted {
                 speak(one, Next::Nothing);
             }
         }
