@@ -23,7 +23,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The name under which this program is the background runner.
@@ -32,6 +32,9 @@ pub const RUNNER: &str = "pillarbox-runner";
 /// The shortest pause between two runs when something was put off: letters whose times lie close together are tried
 /// together, and a relay that is down is not asked once for each of them.
 const PAUSE: Duration = Duration::from_mins(1);
+
+/// How often a terminal is told how far a run has come.
+const TICK: Duration = Duration::from_millis(200);
 
 /// How often the janitor comes.
 const SWEEP: Duration = Duration::from_hours(24);
@@ -291,48 +294,64 @@ impl Runs<'_> {
         desk.interrupt = self.interrupt.clone();
         desk.ledger = session_log::ledger(settings);
         desk.transcript = verbose.then(|| Arc::new(Dialogue) as _);
-        let progress = Progress::new(!verbose);
-        let run = Run {
-            desk: &desk,
-            office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
-            connections: settings.queue.connections,
-            now: &SystemTime::now,
-            started: SystemTime::now(),
-            progress: &|tally| progress.show(tally),
-        };
-        let tally = run.run(wanted);
-        progress.clear();
-        tally
+        Progress::during(!verbose, |progress| {
+            let run = Run {
+                desk: &desk,
+                office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
+                connections: settings.queue.connections,
+                now: &SystemTime::now,
+                started: SystemTime::now(),
+                progress: &|tally| progress.tell(*tally),
+            };
+            run.run(wanted)
+        })
     }
 }
 
 /// A line on a terminal that says how far a run has come. Nothing for a run that is over soon, and nothing elsewhere.
+#[derive(Default)]
 pub(super) struct Progress {
-    /// When it was last written; `None` where it is not.
-    shown: Option<Mutex<Instant>>,
+    tally: Mutex<Tally>,
+    over: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Progress {
-    pub(super) fn new(wanted: bool) -> Self {
-        Self { shown: (wanted && std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now())) }
+    /// Does the work, and shows what it tells meanwhile.
+    pub(super) fn during<T>(wanted: bool, work: impl FnOnce(&Self) -> T) -> T {
+        let progress = Self::default();
+        std::thread::scope(|scope| {
+            let is_shown = wanted && std::io::stderr().is_terminal();
+            // Without the thread the work is done in silence.
+            let shown = is_shown.then(|| std::thread::Builder::new().spawn_scoped(scope, || progress.show()));
+            let done = work(&progress);
+            *progress.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            progress.ended.notify_all();
+            drop(shown);
+            done
+        })
     }
 
-    pub(super) fn show(&self, tally: &Tally) {
-        let Some(mut shown) = self.shown.as_ref().and_then(|shown| shown.lock().ok()) else { return };
-        if shown.elapsed() >= Duration::from_millis(200) {
-            *shown = Instant::now();
-            let Tally { wanted, relayed, deferred, failed, .. } = tally;
-            let done = tally.done();
-            let _ = write!(
-                std::io::stderr(),
-                "\r\x1b[K{done} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed"
-            );
+    /// What is known now.
+    pub(super) fn tell(&self, tally: Tally) {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = tally;
+    }
+
+    fn show(&self) {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            over = self.ended.wait_timeout(over, TICK).unwrap_or_else(PoisonError::into_inner).0;
+            let line = if *over { String::new() } else { self.line() };
+            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+            if *over {
+                return;
+            }
         }
     }
 
-    pub(super) fn clear(&self) {
-        if self.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+    fn line(&self) -> String {
+        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let Tally { wanted, relayed, deferred, failed, .. } = tally;
+        format!("{} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed", tally.done())
     }
 }

@@ -109,8 +109,7 @@ pub fn story(papers: &Papers, row: &Row, header: &[u8], view: View, now: SystemT
     }
     let _ = write!(text, "\n\n{}\n", view.ink(Ink::Bold, "History"));
     let _ = writeln!(text, "  {}  accepted", when(entry.created));
-    for event in papers.events() {
-        let (at, words) = told(&listed.letter, &event);
+    for (at, words) in history_of(papers, &listed.letter) {
         let _ = writeln!(text, "  {}  {words}", when(at));
     }
     let _ = write!(text, "\n{}\n", view.ink(Ink::Bold, "Header"));
@@ -120,10 +119,20 @@ pub fn story(papers: &Papers, row: &Row, header: &[u8], view: View, now: SystemT
     text
 }
 
+/// What has happened, and when. That an attempt began is news only where nothing came of it.
+fn history_of(papers: &Papers, letter: &Letter) -> Vec<(SystemTime, String)> {
+    let events = papers.events();
+    let ends = |i: usize| {
+        matches!((&events[i], events.get(i + 1)), (Event::Begun { attempt, .. }, Some(Event::Outcome { verdict, .. }))
+            if verdict.attempt == *attempt)
+    };
+    (0..events.len()).filter(|&i| !ends(i)).map(|i| told(letter, &events[i])).collect()
+}
+
 /// When something happened, and what.
 fn told(letter: &Letter, event: &Event) -> (SystemTime, String) {
     match event {
-        Event::Begun { at, attempt } => (*at, format!("attempt {attempt} begins")),
+        Event::Begun { at, attempt } => (*at, format!("attempt {attempt} began")),
         Event::Outcome { whom, verdict } => {
             let word = verdict.outcome.word();
             (verdict.at, format!("attempt {}: {} {word}: {}", verdict.attempt, names(letter, whom), answer(verdict)))
@@ -185,10 +194,8 @@ pub fn object(Row { listed, accounts }: &Row) -> Value {
 /// A letter's whole story as JSON.
 pub fn story_object(papers: &Papers, row: &Row, header: &[u8]) -> Value {
     let mut object = object(row);
-    let history = papers.events().into_iter().map(|event| {
-        let (at, words) = told(&row.listed.letter, &event);
-        json!({ "time": seconds(at), "event": words })
-    });
+    let history = history_of(papers, &row.listed.letter).into_iter();
+    let history = history.map(|(at, words)| json!({ "time": seconds(at), "event": words }));
     object["history"] = history.collect();
     object["header"] = String::from_utf8_lossy(header).into();
     object

@@ -339,22 +339,22 @@ impl Place for There {
         let left_alone = if let Selection::These(wanted) = selection { wanted.len() - ids.len() } else { 0 };
         let interrupt = Interrupt::default();
         Watch::start(interrupt.clone()).message_is_read();
-        let progress = Progress::new(true);
-        let (mut last, mut moved) = (Tally::default(), Instant::now());
-        let tally = loop {
-            let began = Instant::now();
-            let (tally, done) = self.tally(&ids, since)?;
-            if tally != last {
-                (last, moved) = (tally, Instant::now());
+        let tally = Progress::during(true, |progress| {
+            let (mut last, mut moved) = (Tally::default(), Instant::now());
+            loop {
+                let began = Instant::now();
+                let (tally, done) = self.tally(&ids, since)?;
+                if tally != last {
+                    (last, moved) = (tally, Instant::now());
+                }
+                if done || interrupt.is_tripped() || moved.elapsed() > STILL {
+                    return Ok::<_, Trouble>(tally);
+                }
+                progress.tell(tally);
+                // A look takes the longer the more letters wait.
+                run::sleep(LOOK.max(5 * began.elapsed()), &interrupt);
             }
-            if done || interrupt.is_tripped() || moved.elapsed() > STILL {
-                break tally;
-            }
-            progress.show(&tally);
-            // A look takes the longer the more letters wait.
-            run::sleep(LOOK.max(5 * began.elapsed()), &interrupt);
-        };
-        progress.clear();
+        })?;
         let unknown = ids.len() - tally.done();
         Ok(Tally { wanted: tally.wanted + left_alone, skipped: tally.skipped + left_alone + unknown, ..tally })
     }

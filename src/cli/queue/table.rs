@@ -161,7 +161,7 @@ impl Line {
         let more = if some > 1 { format!(" and {} more", some - 1) } else { String::new() };
         let verdicts: Vec<&Verdict> = numbers.iter().filter_map(|&n| history.verdict(n)).collect();
         let answers: HashSet<String> = verdicts.iter().map(|verdict| answer(verdict)).collect();
-        let others = if answers.len() > 1 { format!(" (and {} other)", answers.len() - 1) } else { String::new() };
+        let others = if answers.len() > 1 { format!(" (and {} more)", answers.len() - 1) } else { String::new() };
         let last = verdicts.iter().max_by_key(|verdict| verdict.at);
         let words = |text: fn(&Verdict) -> String| match (history.hold(), last) {
             (Some(why), _) => format!("held: {}", printable(why)),

@@ -60,8 +60,7 @@ pub fn on_terminal(face: Face<'_>, place: &mut dyn Place, only: &Only, failed: b
             match wait(&signal, until) {
                 Key::None => break false,
                 Key::Leave => break true,
-                Key::Down => first += 1,
-                Key::Up => first = first.saturating_sub(1),
+                Key::Lines(lines) => first = first.saturating_add_signed(lines),
             }
         };
         if leaves {
@@ -135,8 +134,8 @@ enum Key {
     /// Nothing, for as long as was waited.
     None,
     Leave,
-    Up,
-    Down,
+    /// To move so far down, or up.
+    Lines(isize),
 }
 
 /// The terminal, while it is ours.
@@ -212,7 +211,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         Self::write("\x1b[?25h\x1b[?1049l");
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &self.modes);
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.modes);
     }
 }
 
@@ -236,11 +235,31 @@ fn wait(signal: &PipeReader, until: Instant) -> Key {
             Ok(0) | Err(_) => return Key::Leave,
             Ok(n) => &typed[..n],
         };
-        return match typed {
-            [0x1b] | [.., b'q' | b'Q' | 3 | 4] => Key::Leave,
-            [b'k'] | [0x1b, b'[' | b'O', b'A'] => Key::Up,
-            [b'j'] | [0x1b, b'[' | b'O', b'B'] => Key::Down,
-            _ => continue,
+        match keys(typed) {
+            Key::None => {}
+            key => return key,
+        }
+    }
+}
+
+/// What was typed, perhaps several keys at once.
+fn keys(mut typed: &[u8]) -> Key {
+    let mut lines = 0;
+    loop {
+        typed = match typed {
+            [] if lines == 0 => return Key::None,
+            [] => return Key::Lines(lines),
+            // Escape is a key where nothing follows, and else the begin of one. 3 and 4 are Ctrl-C and Ctrl-D.
+            [0x1b] | [b'q' | b'Q' | 3 | 4, ..] => return Key::Leave,
+            [0x1b, b'[' | b'O', b'A', rest @ ..] | [b'k', rest @ ..] => {
+                lines -= 1;
+                rest
+            }
+            [0x1b, b'[' | b'O', b'B', rest @ ..] | [b'j', rest @ ..] => {
+                lines += 1;
+                rest
+            }
+            [_, rest @ ..] => rest,
         };
     }
 }
