@@ -210,7 +210,11 @@ fn take_letter(
     }
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
-    Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
+    let mut letter = Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)?;
+    if delivery.gateway {
+        letter.message.leave_as_is();
+    }
+    Ok(letter)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
