@@ -202,7 +202,11 @@ fn take_letter(
         // The one thing that the service cannot know.
         message.fields_mut().append(from_field(name, &host.login));
     }
-    prepare(configuration, host, wishes, message)
+    let mut letter = prepare(configuration, host, wishes, message)?;
+    if delivery.gateway {
+        letter.message.leave_as_is();
+    }
+    Ok(letter)
 }
 
 /// Where a letter waits while it comes in.
@@ -222,11 +226,7 @@ pub(super) fn prepare(
 ) -> Result<Letter, Why> {
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
-    let mut letter = Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)?;
-    if delivery.gateway {
-        letter.message.leave_as_is();
-    }
-    Ok(letter)
+    Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.

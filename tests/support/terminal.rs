@@ -36,15 +36,14 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Gives a command on an empty screen, and what is there when the next prompt has come, prompts left out.
+    /// Gives a command on an empty screen, and what it has written there when it has ended.
     pub fn run(&self, command: &str) -> String {
-        self.type_in(&["clear", "Enter"]);
-        self.wait("an empty screen", |screen| screen.trim_end() == "$");
-        self.type_in(&[command, "Enter"]);
-        let prompted = |screen: &str| screen.starts_with("$ ") && screen.trim_end().ends_with("\n$");
-        let screen = self.wait(command, prompted);
-        let lines: Vec<&str> = screen.trim_end().lines().collect();
-        lines[1..lines.len() - 1].iter().map(|line| format!("{}\n", line.trim_end())).collect()
+        // The screen is cleared by the same line, whose own echo goes with that; and the mark is not in the words.
+        self.type_in(&[&format!("clear; {command}; echo E''ND"), "Enter"]);
+        let ended = |screen: &str| screen.lines().any(|line| line == "END") && screen.trim_end().ends_with("\n$");
+        let screen = self.wait(command, ended);
+        let written = screen.lines().take_while(|line| *line != "END");
+        written.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
     /// What is to be seen.
