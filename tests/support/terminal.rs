@@ -3,18 +3,20 @@
 //! Each has a server of its own, whose socket lies in the test's directory, and which ends with the value.
 
 use super::peer::wait_for;
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A terminal with a shell in it.
 pub struct Terminal {
     socket: PathBuf,
+    runs: Cell<usize>,
 }
 
 impl Terminal {
     /// One of so many columns and lines. The shell has these variables and no others, and starts in `dir`.
     pub fn new(dir: &Path, (columns, lines): (u16, u16), variables: &[(&str, &str)]) -> Self {
-        let terminal = Self { socket: dir.join(format!("tmux-{columns}")) };
+        let terminal = Self { socket: dir.join(format!("tmux-{columns}")), runs: Cell::new(0) };
         let mut command = terminal.tmux();
         command.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &lines.to_string()]);
         command.arg("-c").arg(dir).args(["env", "-i", "TERM=screen-256color", "LC_ALL=C.UTF-8", "TZ=UTC", "PS1=$ "]);
@@ -39,10 +41,12 @@ impl Terminal {
     /// Gives a command on an empty screen, and what it has written there when it has ended.
     pub fn run(&self, command: &str) -> String {
         // The screen is cleared by the same line, whose own echo goes with that; and the mark is not in the words.
-        self.type_in(&[&format!("clear; {command}; echo E''ND"), "Enter"]);
-        let ended = |screen: &str| screen.lines().any(|line| line == "END") && screen.trim_end().ends_with("\n$");
+        self.runs.set(self.runs.get() + 1);
+        let mark = format!("END{}", self.runs.get());
+        self.type_in(&[&format!("clear; {command}; echo ''{mark}"), "Enter"]);
+        let ended = |screen: &str| screen.lines().any(|line| line == mark) && screen.trim_end().ends_with("\n$");
         let screen = self.wait(command, ended);
-        let written = screen.lines().take_while(|line| *line != "END");
+        let written = screen.lines().take_while(|line| *line != mark);
         written.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
