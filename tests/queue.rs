@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 use support::household::{Ended, Household};
-use support::peer::{here, wait_for};
+use support::peer::{Running, here, wait_for};
 use support::terminal::Terminal;
 
 const RELAY: &str = "smtp.example.com:587";
@@ -355,7 +355,7 @@ fn a_live_view_is_for_terminals_and_programs_get_what_changes() {
     let mut command = desk.household.command(bin().join("pillarbox"));
     let output = desk.household.home().join("changes");
     command.args(["queue", "watch", "--json"]).stdin(Stdio::null()).stdout(fs::File::create(&output).unwrap());
-    let mut watch = command.spawn().unwrap();
+    let mut watch = Running(command.spawn().unwrap());
     let told = |count: usize| {
         wait_for("what changes", || {
             let text = fs::read_to_string(&output).unwrap();
@@ -372,8 +372,8 @@ fn a_live_view_is_for_terminals_and_programs_get_what_changes() {
     desk.says(&["remove", &id.to_string()]);
     let gone = &told(7)[6];
     assert_eq!((&gone["queue_id"], &gone["queue_name"]), (&id.to_string().into(), &"gone".into()));
-    kill(Pid::from_raw(watch.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    kill(Pid::from_raw(watch.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(watch.0.wait().unwrap().code(), Some(0));
     assert_eq!(told(7).len(), 7, "nothing else has changed");
 }
 

@@ -44,7 +44,8 @@ impl Terminal {
         let prompted = |screen: &str| screen.starts_with("$ ") && screen.trim_end().ends_with("\n$");
         let screen = self.wait(command, prompted);
         let lines: Vec<&str> = screen.trim_end().lines().collect();
-        lines[1..lines.len() - 1].iter().map(|line| format!("{}\n", line.trim_end())).collect()
+        let lines: Vec<&str> = lines[1..lines.len() - 1].iter().map(|line| line.trim_end()).collect();
+        lines.join("\n") + "\n"
     }
 
     /// What is to be seen.
