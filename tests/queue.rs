@@ -410,9 +410,8 @@ fn the_manual_s_examples_do_what_it_says() {
         match example {
             "list --older 1d" => assert!(said.contains("\n2 letters, 4 recipients left"), "{said}"),
             "run --recipient @example.net" => assert!(said.starts_with("0 letters tried"), "{said}"),
-            "hold --sender nightly@ --newer 2h" => assert_eq!(said, ""),
             "list --sender nightly@ --state hold" => assert_eq!(said, "The queue is empty.\n"),
-            "remove --sender nightly@ --state hold" => assert_eq!(said, ""),
+            "hold --sender nightly@ --newer 2h" | "remove --sender nightly@ --state hold" => assert_eq!(said, ""),
             "list --failed --json" => assert!(said.contains("\"bounce_reason\":\"smtp.example.com:587 said"), "{said}"),
             other => panic!("what does {other} do?"),
         }

@@ -5,6 +5,7 @@
 use super::peer::wait_for;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A terminal with a shell in it.
 pub struct Terminal {
@@ -36,15 +37,16 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Gives a command on an empty screen, and what is there when the next prompt has come, prompts left out.
+    /// Gives a command, and what it has left on an empty screen.
     pub fn run(&self, command: &str) -> String {
-        self.type_in(&["clear", "Enter"]);
-        self.wait("an empty screen", |screen| screen.trim_end() == "$");
-        self.type_in(&[command, "Enter"]);
-        let prompted = |screen: &str| screen.starts_with("$ ") && screen.trim_end().ends_with("\n$");
-        let screen = self.wait(command, prompted);
-        let lines: Vec<&str> = screen.trim_end().lines().collect();
-        let lines: Vec<&str> = lines[1..lines.len() - 1].iter().map(|line| line.trim_end()).collect();
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        // It stands in the command otherwise than on its output.
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        self.type_in(&[&format!("clear; {command}; echo \"=\"{number}="), "Enter"]);
+        let mark = format!("={number}=\n");
+        let screen = self.wait(command, |screen| screen.contains(&mark) && screen.trim_end().ends_with('$'));
+        let output = screen.split(&mark).next().unwrap_or_default();
+        let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
         lines.join("\n") + "\n"
     }
 
