@@ -13,6 +13,7 @@ pub mod case;
 pub mod certificates;
 pub mod household;
 pub mod letter;
+pub mod machine;
 pub mod peer;
 pub mod postfix;
 pub mod relay;

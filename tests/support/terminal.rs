@@ -3,20 +3,19 @@
 //! Each has a server of its own, whose socket lies in the test's directory, and which ends with the value.
 
 use super::peer::wait_for;
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A terminal with a shell in it.
 pub struct Terminal {
     socket: PathBuf,
-    runs: Cell<usize>,
 }
 
 impl Terminal {
     /// One of so many columns and lines. The shell has these variables and no others, and starts in `dir`.
     pub fn new(dir: &Path, (columns, lines): (u16, u16), variables: &[(&str, &str)]) -> Self {
-        let terminal = Self { socket: dir.join(format!("tmux-{columns}")), runs: Cell::new(0) };
+        let terminal = Self { socket: dir.join(format!("tmux-{columns}")) };
         let mut command = terminal.tmux();
         command.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &lines.to_string()]);
         command.arg("-c").arg(dir).args(["env", "-i", "TERM=screen-256color", "LC_ALL=C.UTF-8", "TZ=UTC", "PS1=$ "]);
@@ -38,16 +37,17 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Gives a command on an empty screen, and what it has written there when it has ended.
+    /// Gives a command, and what it has left on an empty screen.
     pub fn run(&self, command: &str) -> String {
-        // The screen is cleared by the same line, whose own echo goes with that; and the mark is not in the words.
-        self.runs.set(self.runs.get() + 1);
-        let mark = format!("END{}", self.runs.get());
-        self.type_in(&[&format!("clear; {command}; echo ''{mark}"), "Enter"]);
-        let ended = |screen: &str| screen.lines().any(|line| line == mark) && screen.trim_end().ends_with("\n$");
-        let screen = self.wait(command, ended);
-        let written = screen.lines().take_while(|line| *line != mark);
-        written.flat_map(|line| [line.trim_end(), "\n"]).collect()
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        // It stands in the command otherwise than on its output.
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        self.type_in(&[&format!("clear; {command}; echo \"=\"{number}="), "Enter"]);
+        let mark = format!("={number}=\n");
+        let screen = self.wait(command, |screen| screen.contains(&mark) && screen.trim_end().ends_with('$'));
+        let output = screen.split(&mark).next().unwrap_or_default();
+        let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
+        lines.join("\n") + "\n"
     }
 
     /// What is to be seen.
