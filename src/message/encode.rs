@@ -135,7 +135,7 @@ impl Base64 {
 
 /// Breaks lines of base64 and quoted-printable where that means nothing (RFC 2045 §6.7 rule 5, §6.8).
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     /// What a break is written as: quoted-printable has its soft one.
     soft: &'static [u8],
     column: usize,
