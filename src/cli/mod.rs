@@ -5,6 +5,7 @@ pub mod check;
 pub mod configuration;
 pub mod exit;
 pub mod host;
+pub mod import;
 pub mod log;
 pub mod mail;
 pub mod mailq;

@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, mail, queue, run, sandbox, serve};
+use super::{check, import, mail, queue, run, sandbox, serve};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -37,6 +37,8 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Make a configuration of another program's.
+    Import(import::Words),
     /// Send a text and files.
     #[command(disable_help_flag = true)]
     Mail {
@@ -75,6 +77,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Import(words) }) => import::main(face, &words),
         Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {

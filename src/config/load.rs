@@ -337,6 +337,11 @@ fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken>
     if refused.is_empty() { Ok(()) } else { Err(Broken(refused)) }
 }
 
+/// A file's text, whoever may read it; what is not UTF-8 becomes U+FFFD.
+pub(super) fn text(path: &Path) -> io::Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(String::from_utf8_lossy(&Opened::open(path)?.octets).into_owned()))
+}
+
 /// A file's content, and whose it is.
 struct Opened {
     /// May hold a password: wiped when dropped.

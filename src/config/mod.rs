@@ -6,6 +6,7 @@
 
 mod check;
 pub mod choose;
+pub mod import;
 pub mod load;
 mod mailrc;
 pub mod msmtprc;

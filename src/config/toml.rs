@@ -88,6 +88,11 @@ const AUTH: [(&str, Auth); 12] = [
     ("external", Auth::External),
 ];
 
+/// The word of a mechanism; `None`: it comes with the password.
+pub(super) fn auth_word(auth: Auth) -> Option<&'static str> {
+    AUTH.iter().find(|(_, known)| *known == auth).map(|(word, _)| *word)
+}
+
 /// What stands at `pin`.
 const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these";
 
