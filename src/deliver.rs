@@ -192,13 +192,14 @@ impl<'a> Desk<'a> {
 }
 
 /// Whose password a host is shown.
-fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
-    let host = match host {
+pub fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
+    let name = |host: &'a Host| match host {
         Host::Tcp { name, .. } => name.as_str(),
         Host::Unix(_) => "localhost",
         Host::Srv(domain) => domain.as_str(),
     };
-    Identity { host, user: account.user.as_deref().unwrap_or_default() }
+    let (host, user) = (name(host), account.user.as_deref().unwrap_or_default());
+    Identity { host, user, first: account.hosts.first().map_or(host, name) }
 }
 
 /// Whether the relay has refused what we showed it to authenticate by.

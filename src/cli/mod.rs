@@ -3,11 +3,13 @@
 pub mod bs;
 pub mod check;
 pub mod configuration;
+pub mod consent;
 pub mod exit;
 pub mod host;
 pub mod import;
 pub mod log;
 pub mod mail;
+pub mod login;
 pub mod mailq;
 pub mod meaning;
 pub mod msmtp;
@@ -22,6 +24,7 @@ pub mod serve;
 pub mod service;
 pub mod session_log;
 pub mod signals;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;

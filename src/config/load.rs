@@ -329,6 +329,7 @@ fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken>
             PasswordSource::Literal(_) => return None,
             PasswordSource::Command(_) | PasswordSource::Eval(_) => "run a command",
             PasswordSource::OAuth(_) => "exchange a token",
+            PasswordSource::Keyring(_) => "ask the keyring",
             PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read another file",
         };
         Some(format!("{}: account {:?} would {what} for its password; {mend}", path.display(), account.name))

@@ -345,6 +345,7 @@ fn where_from(source: &PasswordSource) -> String {
         PasswordSource::Command(words) => format!("the command {}", printable(&words.join(" "))),
         PasswordSource::Eval(line) => format!("the command {}", printable(line)),
         PasswordSource::Credential(name) => format!("systemd's credential {}", printable(name)),
+        PasswordSource::Keyring(_) => "the keyring".to_owned(),
         PasswordSource::Netrc(None) => "~/.netrc".to_owned(),
         PasswordSource::OAuth(_) => "a token endpoint".to_owned(),
     }

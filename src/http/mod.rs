@@ -9,7 +9,9 @@
 //! Our own 200 lines, since all they need is here. The library that lost, ureq 3 without default features on the same
 //! rustls, adds seven crates to 105, turns rustls's logging on for the whole program, and wants to be told anew whom to
 //! trust and why not: its certificate errors are not our sentences.
-//! RFC 9110, RFC 9112.
+//! RFC 9110, RFC 9112. The other direction, a browser that comes to us, is [`callback`].
+
+pub mod callback;
 
 use crate::config::{Account, Host, OAuth, Tls};
 use crate::secret::{Answer, Post};
