@@ -6,6 +6,8 @@
 
 mod check;
 pub mod choose;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod import;
 pub mod load;
 mod mailrc;
