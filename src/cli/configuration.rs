@@ -10,6 +10,7 @@ use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::cell::LazyCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ pub fn surroundings(host: &Host) -> Surroundings {
     let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
     Surroundings {
         home: host.home.clone(),
-        login: host.login.clone(),
+        login: host.caller().login,
         host: host.name.split('.').next().unwrap_or_default().to_owned(),
         canonical: host.name.clone(),
         mailname: host.mailname.clone(),
@@ -176,15 +177,14 @@ pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
 }
 
 /// What a letter's header is completed from.
-pub fn here(host: &Host) -> Here {
+pub fn here(host: &Host) -> Here<'_> {
     here_on(host, host::date())
 }
 
 /// The same on a date that is known.
-pub fn here_on(host: &Host, date: String) -> Here {
+pub fn here_on(host: &Host, date: String) -> Here<'_> {
     Here {
-        login: host.login.clone(),
-        full_name: host.full_name.clone(),
+        caller: LazyCell::new(Box::new(|| host.caller())),
         domain: host.mail_domain().to_owned(),
         host: host.name.clone(),
         date,

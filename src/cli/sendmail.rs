@@ -206,7 +206,7 @@ fn take_letter(
     let mut message = message;
     if let (Some(name), Some(_), None) = (&delivery.full_name, &configuration.service, message.fields().first("From")) {
         // The one thing that the service cannot know.
-        message.fields_mut().append(from_field(name, &host.login));
+        message.fields_mut().append(from_field(name, &host.caller().login));
     }
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
