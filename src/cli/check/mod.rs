@@ -196,7 +196,7 @@ impl Check<'_, '_> {
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));
-        let me = || account.from.clone().unwrap_or_else(|| here.login.clone());
+        let me = || account.from.clone().unwrap_or_else(|| here.caller.login.clone());
         let to = self.send.map_or_else(me, str::to_owned);
         let recipients = parse_list(&to).map_err(|error| Why::BadAddress(to.clone(), error))?;
         let wishes = Wishes {
