@@ -7,17 +7,23 @@
 //! everything once a list in it is out of date; a certificate that it does not speak of passes. Files that cannot be read
 //! are an error: without them there is no trust. Every refusal is a sentence that says what is wrong with the
 //! certificate and what would mend it. Our own certificate is shown to a server that asks for one, where we have it.
+//!
+//! Other people's mail servers are another matter: of them anybody is taken who speaks TLS at all, unless the DNS says for
+//! sure what the server shows ([`Trust::dane`]).
 //! RFC 8446, RFC 5246; RFC 5280 (paths, revocation lists), RFC 9525 (names).
 
+mod dane;
 mod files;
 mod verify;
 mod words;
 
+pub use dane::Tlsa;
 pub(super) use words::is_about_us;
 pub use words::{sentence, sentence_of};
 
 use super::certificate::Certificate;
-use crate::config::{Account, Host, TlsVersion};
+use crate::config::{Account, Host, Tls, TlsVersion};
+use dane::Dane;
 use files::{certificates, from_ca_file, from_crl_file, own_certificate, platform_roots, private_key};
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
@@ -78,12 +84,31 @@ impl Trust {
     /// Reads the account's `ca_file` or the platform's roots, where there are no pins; its `crl_file`; and its own
     /// certificate.
     pub fn of(account: &Account) -> Result<Self, NoTrust> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let anchor = match &account.ca_file {
+            _ if account.tls == Tls::Opportunistic => Anchor::Anybody,
             _ if !account.pins.is_empty() => Anchor::Pins(account.pins.clone()),
             Some(path) => from_ca_file(path)?,
             None => Anchor::Roots(Arc::new(platform_roots()?)),
         };
+        Self::by(account, anchor)
+    }
+
+    /// Whoever shows what these records of the DNS say; anybody who speaks TLS, where there are none that we can use.
+    /// `names` are those that the server may have, its own first.
+    pub fn dane<'a>(
+        account: &Account,
+        records: Vec<Tlsa>,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Self, NoTrust> {
+        if records.is_empty() {
+            return Self::by(account, Anchor::Anybody);
+        }
+        let names = names.filter_map(|name| ServerName::try_from(name.to_owned()).ok()).collect();
+        Self::by(account, Anchor::Dane(Dane { records, names }))
+    }
+
+    fn by(account: &Account, anchor: Anchor) -> Result<Self, NoTrust> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
         let revoked = match (&account.crl_file, anchor.roots()) {
             (Some(path), Some(roots)) => Some(from_crl_file(path, roots, &provider)?),
             (None, _) | (_, None) => None,
@@ -117,6 +142,7 @@ impl Trust {
             (Some(name), _) | (None, Host::Tcp { name, .. }) => name.trim_end_matches('.').to_owned(),
             (None, Host::Unix(path)) => return Err(NoTrust::Nameless(path.display().to_string())),
             (None, Host::Srv(domain)) => domain.clone(),
+            (None, Host::Mx(_)) => return Err(NoTrust::Nameless("mx".to_owned())),
         };
         let ascii = if name.is_ascii() { Some(name.clone()) } else { idna::domain_to_ascii(&name).ok() };
         let known = ascii.and_then(|ascii| ServerName::try_from(ascii).ok()).ok_or(NoTrust::Nameless(name))?;

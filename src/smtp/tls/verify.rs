@@ -1,6 +1,7 @@
 //! Whether a certificate is the one to be believed, and if not, why not.
 
 use super::super::certificate::{Certificate, pin, sha256};
+use super::dane::Dane;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -15,14 +16,21 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) enum Anchor {
     Pins(Vec<[u8; 32]>),
-    CaFile { roots: Arc<RootCertStore>, own: Vec<CertificateDer<'static>>, path: PathBuf },
+    CaFile {
+        roots: Arc<RootCertStore>,
+        own: Vec<CertificateDer<'static>>,
+        path: PathBuf,
+    },
     Roots(Arc<RootCertStore>),
+    Dane(Dane),
+    /// It is nobody's word that counts: the session is private, whoever it is with.
+    Anybody,
 }
 
 impl Anchor {
     pub fn roots(&self) -> Option<&Arc<RootCertStore>> {
         match self {
-            Self::Pins(_) => None,
+            Self::Pins(_) | Self::Dane(_) | Self::Anybody => None,
             Self::CaFile { roots, .. } | Self::Roots(roots) => Some(roots),
         }
     }
@@ -51,9 +59,9 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Refusal> {
         let refusal = |flaw| Refusal { flaw, leaf: sha256(leaf) };
+        let algorithms = self.provider.signature_verification_algorithms.all;
         let parsed = ParsedCertificate::try_from(leaf).map_err(|error| refusal(Flaw::Other(error)))?;
         let chain = |roots: &RootCertStore| {
-            let algorithms = self.provider.signature_verification_algorithms.all;
             verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
         };
         let vouched = match &self.anchor {
@@ -67,6 +75,11 @@ impl Verifier {
                 vouched => vouched,
             },
             Anchor::Roots(roots) => chain(roots),
+            Anchor::Dane(dane) => {
+                let allowed = dane.allows(leaf, intermediates, now, algorithms);
+                return if allowed { Ok(()) } else { Err(refusal(Flaw::NotInDns)) };
+            }
+            Anchor::Anybody => return Ok(()),
         };
         vouched.and_then(|()| verify_server_name(&parsed, name)).map_err(|error| {
             refusal(match error {
@@ -104,7 +117,7 @@ impl Verifier {
     fn path(&self) -> Option<PathBuf> {
         match &self.anchor {
             Anchor::CaFile { path, .. } => Some(path.clone()),
-            Anchor::Pins(_) | Anchor::Roots(_) => None,
+            Anchor::Pins(_) | Anchor::Roots(_) | Anchor::Dane(_) | Anchor::Anybody => None,
         }
     }
 }
@@ -152,6 +165,7 @@ pub(super) fn names(presented: &[String]) -> Vec<String> {
 #[derive(Debug)]
 pub(super) enum Flaw {
     NotPinned,
+    NotInDns,
     Expired(UnixTime),
     NotYetValid(UnixTime),
     /// The common name is told apart because it is what its owner meant to count.
@@ -182,6 +196,7 @@ impl fmt::Display for Refusal {
         let pin = pin(&self.leaf);
         match &self.flaw {
             Flaw::NotPinned => write!(f, "showed a certificate that is not the pinned one (it is {pin})"),
+            Flaw::NotInDns => f.write_str("showed a certificate that its TLSA records in the DNS (DANE) do not allow"),
             Flaw::Expired(time) => write!(f, "showed a certificate that expired on {}", date(*time)),
             Flaw::NotYetValid(time) => {
                 write!(
