@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{queue, run, sandbox, serve};
+use super::{check, queue, run, sandbox, serve};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -29,6 +29,8 @@ enum Command {
         #[command(subcommand)]
         action: queue::Action,
     },
+    /// See whether mail would go out, and what mends it where it would not.
+    Check(check::Words),
     /// Take the mail of a whole machine, on a UNIX socket, and see to it that it is sent.
     Serve {
         /// Read this configuration.
@@ -49,6 +51,10 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Words { command: Command::Queue { config, action } }) => {
             sendmail::settle_in();
             queue::main(face, config.as_deref(), &action)
+        }
+        Ok(Words { command: Command::Check(words) }) => {
+            sendmail::settle_in();
+            check::main(face, &words)
         }
         Ok(Words { command: Command::Serve { config } }) => {
             sendmail::settle_in();

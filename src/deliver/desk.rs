@@ -7,9 +7,10 @@
 use super::Ledger;
 use crate::config::choose::Destination;
 use crate::config::{Account, Host, Settings};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, ReversePath};
 use crate::message::Message;
 use crate::outcome::{Cause, Fault, Reply, Report, Stage};
+use crate::relay::examine::{Examined, examine};
 use crate::relay::{Connection, Unreached, Way};
 use crate::secret::{self, Answers, Identity, Secret, SecretEnv};
 use crate::smtp::Transcript;
@@ -140,15 +141,7 @@ impl<'a> Desk<'a> {
             given.replace(Some((secret.clone(), host.clone())));
             Ok(secret)
         };
-        let way = Way {
-            account,
-            domain: to.domain.as_deref(),
-            password: &password,
-            helo: self.settings.domain.as_deref().unwrap_or(self.helo),
-            deadline,
-            transcript: self.transcript.clone(),
-            interrupt: self.interrupt.clone(),
-        };
+        let way = self.way(to, &password, deadline);
         let opened = Connection::open(&way).or_else(|unreached| {
             let refused = given.take().filter(|_| is_refusal(&unreached.fault));
             match refused {
@@ -163,8 +156,37 @@ impl<'a> Desk<'a> {
         })
     }
 
+    /// Looks the hosts of a destination over by `deadline`, each as it comes. Nothing is sent.
+    pub fn examine(
+        &self,
+        to: &Destination<'_>,
+        sender: &ReversePath,
+        deadline: Instant,
+        found: &mut dyn FnMut(Examined),
+    ) {
+        let password = |host: &Host| self.password(to.account, host, deadline);
+        examine(&self.way(to, &password, deadline), sender, found);
+    }
+
+    fn way<'w>(
+        &'w self,
+        to: &'w Destination<'_>,
+        password: &'w dyn Fn(&Host) -> Result<Secret, String>,
+        deadline: Instant,
+    ) -> Way<'w> {
+        Way {
+            account: to.account,
+            domain: to.domain.as_deref(),
+            password,
+            helo: self.settings.domain.as_deref().unwrap_or(self.helo),
+            deadline,
+            transcript: self.transcript.clone(),
+            interrupt: self.interrupt.clone(),
+        }
+    }
+
     /// The account's password for a host.
-    fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
+    pub fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
         let name = &account.name;
         let source = account.password.as_ref().ok_or_else(|| format!("account {name} has a user but no password"))?;
         self.answers

@@ -6,6 +6,7 @@
 //! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
 
 mod candidates;
+pub mod examine;
 pub mod verdict;
 
 use crate::config::{Account, Auth, Host, Tls};
@@ -327,47 +328,83 @@ fn open(
     trust: &mut Option<Trust>,
     remarks: &mut Vec<String>,
 ) -> Result<Session, Fault> {
-    let located =
-        candidate.exchanger.as_ref().map(|exchanger| locate(way, directory, exchanger, &candidate.host, others));
-    let Located { addresses, tlsa, base } = located.transpose()?.unwrap_or_default();
-    let peer = |trust: &Trust, host: &Host| trust.peer(way.account, host).map_err(|why| local(why.to_string()));
-    let of_account = |trust: &mut Option<Trust>| {
-        let known = match trust.take() {
-            Some(known) => known,
-            None => Trust::of(way.account).map_err(|why| local(why.to_string()))?,
-        };
-        peer(trust.insert(known), &candidate.certified)
-    };
-    let by_dane = tlsa.is_some();
-    let security = match (candidate.tls, tlsa) {
-        (Tls::Off, _) => Security::Off,
-        (Tls::StartTls | Tls::Opportunistic, Some(records)) => {
-            let names = [Some(base.as_str()), way.domain];
-            let trust = Trust::dane(way.account, records, names.into_iter().flatten());
-            let host = Host::Tcp { name: base, port: 0 };
-            Security::StartTls(peer(&trust.map_err(|why| local(why.to_string()))?, &host)?)
+    let approach = Approach::of(way, directory, candidate, others, trust)?;
+    let open = |approach: Approach| {
+        let terms = terms(way, candidate, approach.security)?;
+        if let Some(transcript) = &way.transcript {
+            transcript.line(&format!("* connecting to {}", name(&candidate.host)));
         }
-        (Tls::StartTls, None) => Security::StartTls(of_account(trust)?),
-        (Tls::Opportunistic, None) => Security::Opportunistic(of_account(trust)?),
-        (Tls::Implicit, _) => Security::Implicit(of_account(trust)?),
+        let limits = Limits { step: way.account.timeout, total: way.deadline };
+        let stream = connect_at(way.account, &candidate.host, approach.addresses, others, &limits, &way.interrupt)?;
+        Session::open(stream, terms, limits, way.transcript.clone())
     };
-    match session(way, candidate, addresses.clone(), others, security) {
-        Err(fault) if by_dane && is_about_tls(&fault) => {
-            // Not our settings' fault but theirs.
-            let text = match fault.cause {
-                Cause::Policy(_) => {
-                    "does not offer STARTTLS, which its TLSA records in the DNS (DANE) demand".to_owned()
-                }
-                cause => cause.to_string(),
-            };
-            Err(Fault::new(Stage::StartTls, Cause::Tls(text)))
-        }
+    let in_clear = Approach { addresses: approach.addresses.clone(), security: Security::Off, by_dane: false };
+    let by_dane = approach.by_dane;
+    match open(approach) {
+        Err(fault) if by_dane => Err(of_dane(fault)),
         Err(fault) if candidate.tls == Tls::Opportunistic && is_about_tls(&fault) => {
             remarks.push(format!("{} {fault}; the letter goes there without TLS", name(&candidate.host)));
-            session(way, candidate, addresses, others, Security::Off)
+            open(in_clear)
         }
         opened => opened,
     }
+}
+
+/// How to get to a candidate.
+struct Approach {
+    /// Where it is, as far as that is known.
+    addresses: Option<Vec<SocketAddr>>,
+    security: Security,
+    /// It is the DNS that demands TLS, and not our settings.
+    by_dane: bool,
+}
+
+impl Approach {
+    fn of(
+        way: &Way<'_>,
+        directory: &dyn Directory,
+        candidate: &Candidate,
+        others: usize,
+        trust: &mut Option<Trust>,
+    ) -> Result<Self, Fault> {
+        let located =
+            candidate.exchanger.as_ref().map(|exchanger| locate(way, directory, exchanger, &candidate.host, others));
+        let Located { addresses, tlsa, base } = located.transpose()?.unwrap_or_default();
+        let peer = |trust: &Trust, host: &Host| trust.peer(way.account, host).map_err(|why| local(why.to_string()));
+        let of_account = |trust: &mut Option<Trust>| {
+            let known = match trust.take() {
+                Some(known) => known,
+                None => Trust::of(way.account).map_err(|why| local(why.to_string()))?,
+            };
+            peer(trust.insert(known), &candidate.certified)
+        };
+        let by_dane = tlsa.is_some();
+        let security = match (candidate.tls, tlsa) {
+            (Tls::Off, _) => Security::Off,
+            (Tls::StartTls | Tls::Opportunistic, Some(records)) => {
+                let names = [Some(base.as_str()), way.domain];
+                let trust = Trust::dane(way.account, records, names.into_iter().flatten());
+                let host = Host::Tcp { name: base, port: 0 };
+                Security::StartTls(peer(&trust.map_err(|why| local(why.to_string()))?, &host)?)
+            }
+            (Tls::StartTls, None) => Security::StartTls(of_account(trust)?),
+            (Tls::Opportunistic, None) => Security::Opportunistic(of_account(trust)?),
+            (Tls::Implicit, _) => Security::Implicit(of_account(trust)?),
+        };
+        Ok(Self { addresses, security, by_dane })
+    }
+}
+
+/// The same fault where it is the DNS that demands TLS: not our settings' but theirs.
+fn of_dane(fault: Fault) -> Fault {
+    if !is_about_tls(&fault) {
+        return fault;
+    }
+    let text = match fault.cause {
+        Cause::Policy(_) => "does not offer STARTTLS, which its TLSA records in the DNS (DANE) demand".to_owned(),
+        cause => cause.to_string(),
+    };
+    Fault::new(Stage::StartTls, Cause::Tls(text))
 }
 
 /// Whether it is TLS that has come to nothing, and nobody has called us off.
@@ -394,13 +431,8 @@ fn locate(
     directory.locate(&Exchanger { secure, ..exchanger.clone() }, port, account.proxy.is_some(), others)
 }
 
-fn session(
-    way: &Way<'_>,
-    candidate: &Candidate,
-    addresses: Option<Vec<SocketAddr>>,
-    others: usize,
-    security: Security,
-) -> Result<Session, Fault> {
+/// On what terms a session with a candidate is opened.
+fn terms<'a>(way: &Way<'a>, candidate: &'a Candidate, security: Security) -> Result<Terms<'a>, Fault> {
     let account = way.account;
     let host = &candidate.host;
     let helo = account.helo.as_deref().unwrap_or(way.helo);
@@ -425,12 +457,7 @@ fn session(
         (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
     };
     let protocol = if account.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
-    if let Some(transcript) = &way.transcript {
-        transcript.line(&format!("* connecting to {}", name(host)));
-    }
-    let limits = Limits { step: account.timeout, total: way.deadline };
-    let stream = connect_at(account, host, addresses, others, &limits, &way.interrupt)?;
-    Session::open(stream, Terms { client, protocol, security, auth }, limits, way.transcript.clone())
+    Ok(Terms { client, protocol, security, auth })
 }
 
 #[cfg(test)]
