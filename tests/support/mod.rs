@@ -13,6 +13,8 @@ pub mod case;
 pub mod certificates;
 pub mod household;
 pub mod letter;
+pub mod names;
+pub mod network;
 pub mod peer;
 pub mod postfix;
 pub mod relay;
