@@ -2,7 +2,7 @@
 //!
 //! A group of commands is one write, and before it goes nothing may be left over from the server: octets that
 //! come before they are asked for end the session, above all plaintext behind STARTTLS's 220, which would be
-//! read as replies of the TLS session. TLS is as the settings say or there is no session; capabilities heard
+//! read as replies of the TLS session. TLS is as the terms say or there is no session; capabilities heard
 //! in plaintext are forgotten. The password goes out only inside TLS or to this very machine, and neither it nor
 //! an echo of it reaches a transcript or a fault. HELO is spoken only where neither TLS nor AUTH is needed.
 //!
@@ -45,6 +45,8 @@ pub enum Security {
     Off,
     /// STARTTLS, and no session without it.
     StartTls(Peer),
+    /// STARTTLS where it is offered.
+    Opportunistic(Peer),
     /// From the first octet.
     Implicit(Peer),
 }
@@ -206,6 +208,13 @@ impl Session {
                 self.greeting()?;
                 self.hello(&client, needs_ehlo)?;
             }
+            Security::Opportunistic(peer) => {
+                self.greeting()?;
+                self.hello(&client, needs_ehlo)?;
+                if self.capabilities.offers("STARTTLS") {
+                    self.turn_to_tls(peer, &client)?;
+                }
+            }
             Security::StartTls(peer) => {
                 self.greeting()?;
                 self.hello(&client, needs_ehlo)?;
@@ -213,13 +222,18 @@ impl Session {
                     let text = "does not offer STARTTLS, which the settings demand";
                     return Err(Fault::new(Stage::StartTls, Cause::Policy(text.to_owned())));
                 }
-                self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
-                self.offered_in_clear = Some(std::mem::take(&mut self.capabilities));
-                self.start_tls(peer)?;
-                self.hello(&client, needs_ehlo)?;
+                self.turn_to_tls(peer, &client)?;
             }
         }
         auth.map_or(Ok(()), |(wanted, credentials)| self.authenticate(wanted, &credentials))
+    }
+
+    /// STARTTLS. What was heard before is forgotten.
+    fn turn_to_tls(&mut self, peer: Peer, client: &ClientId) -> Result<(), Fault> {
+        self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
+        self.offered_in_clear = Some(std::mem::take(&mut self.capabilities));
+        self.start_tls(peer)?;
+        self.hello(client, true)
     }
 
     fn greeting(&mut self) -> Result<(), Fault> {

@@ -15,6 +15,8 @@ pub mod desktop;
 pub mod household;
 pub mod letter;
 pub mod machine;
+pub mod names;
+pub mod network;
 pub mod peer;
 pub mod postfix;
 pub mod relay;

@@ -83,6 +83,7 @@ pub(super) fn fault(fault: &Fault, account: &Account, examined: &Examined, file:
         (Stage::Resolve, Cause::NoSuchHost(_)) => {
             Some(format!("Is the name spelled as the provider spells it? It is host under {place}."))
         }
+        (Stage::Resolve, Cause::NoSuchDomain(_) | Cause::NullMx(_)) => None,
         (Stage::Resolve, _) => Some(
             "This machine's name servers (/etc/resolv.conf) do not answer: getent hosts NAME tries them.".to_owned(),
         ),
