@@ -68,7 +68,7 @@ pub fn queue(error: &queue::Error) -> u8 {
 /// The status for a disk that does not take the letter: 75 where it may later, 73 where somebody has to mend it.
 fn disk(error: &io::Error) -> u8 {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN) => TEMPFAIL,
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN | Errno::EINTR) => TEMPFAIL,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => OSERR,
         Some(Errno::EIO) => IOERR,
         _ => CANTCREAT,
