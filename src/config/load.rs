@@ -98,7 +98,11 @@ pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
                 }
             }
             Err(error) if is_absent(&path, &error) => {}
-            Err(error) => return Err(unreadable(&path, &error)),
+            Err(error) => {
+                let denied = error.kind() == ErrorKind::PermissionDenied;
+                let hint = if denied && path == sources.etc.join("pillarbox/config.toml") { SERVICES } else { "" };
+                return Err(Broken::one(format!("{}{hint}", unreadable(&path, &error))));
+            }
         }
     }
     let around = &sources.around;
@@ -108,6 +112,10 @@ pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
         ..Settings::default()
     }))
 }
+
+/// What a user is told whom the machine's configuration is closed to.
+const SERVICES: &str = "; it is for the machine's service, which does not run (root starts it: systemctl enable --now \
+                        pillarbox); a configuration of your own would do as well";
 
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
 fn places(sources: &Sources<'_>) -> Vec<PathBuf> {
