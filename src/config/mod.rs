@@ -6,6 +6,9 @@
 
 mod check;
 pub mod choose;
+#[cfg(fuzzing)]
+pub mod fuzz;
+pub mod import;
 pub mod load;
 mod mailrc;
 pub mod msmtprc;
@@ -61,7 +64,7 @@ pub struct Account {
     pub hosts: Vec<Host>,
     /// Whether they speak LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
-    /// TLS policy; never opportunistic.
+    /// TLS policy.
     pub tls: Tls,
     /// How to authenticate. `Auto` without a `user` means not at all.
     pub auth: Auth,
@@ -171,6 +174,11 @@ pub struct Names {
 }
 
 impl Account {
+    /// Whether letters go to the mail servers of each recipient's own domain.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.hosts[..], [Host::Mx(_)])
+    }
+
     /// An account of that name with every default. It has no host yet; the readers see to that.
     pub fn new(name: &str) -> Self {
         Self {
@@ -221,6 +229,8 @@ pub enum Host {
     Unix(PathBuf),
     /// The submission servers that the DNS has for this domain (RFC 6186, RFC 8314).
     Srv(String),
+    /// The mail servers of each recipient's own domain, at this port. Always an account's only host.
+    Mx(u16),
 }
 
 /// A SOCKS5 proxy (RFC 1928), which also looks the hosts' names up.
@@ -246,6 +256,9 @@ impl std::fmt::Debug for Proxy {
 pub enum Tls {
     /// STARTTLS, and no session without it.
     StartTls,
+    /// STARTTLS where the server offers it, whoever it says it is, unless its domain says in the DNS what its certificate
+    /// must be (DANE). For [`Host::Mx`] alone.
+    Opportunistic,
     /// TLS from the first octet.
     Implicit,
     /// None.
@@ -258,7 +271,7 @@ impl Tls {
         match self {
             Self::StartTls => 587,
             Self::Implicit => 465,
-            Self::Off => 25,
+            Self::Opportunistic | Self::Off => 25,
         }
     }
 }

@@ -90,6 +90,11 @@ const AUTH: [(&str, Auth); 12] = [
     ("external", Auth::External),
 ];
 
+/// The word of a mechanism; `None`: it comes with the password.
+pub(super) fn auth_word(auth: Auth) -> Option<&'static str> {
+    AUTH.iter().find(|(_, known)| *known == auth).map(|(word, _)| *word)
+}
+
 /// What stands at `pin`.
 const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a list of these";
 
@@ -97,7 +102,7 @@ const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a 
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these; or \"mx\"",
         read: |draft, value| {
             put(
                 &mut draft.hosts,
@@ -117,9 +122,14 @@ const ACCOUNT: &[Row<Draft>] = &[
     },
     Row {
         key: "tls",
-        allowed: "\"starttls\", \"implicit\" or \"none\"",
+        allowed: "\"starttls\", \"implicit\", \"opportunistic\" or \"none\"",
         read: |draft, value| {
-            let words = [("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("none", Tls::Off)];
+            let words = [
+                ("starttls", Tls::StartTls),
+                ("implicit", Tls::Implicit),
+                ("opportunistic", Tls::Opportunistic),
+                ("none", Tls::Off),
+            ];
             put(&mut draft.account.tls, value.word(&words)?)
         },
     },
@@ -551,7 +561,12 @@ impl<'a> Reader<'a> {
             if draft.account.auth == Auth::Auto && matches!(draft.account.password, Some(PasswordSource::OAuth(_))) {
                 draft.account.auth = Auth::Bearer;
             }
+            let is_mx = draft.hosts.contains(&Written::Mx);
+            if is_mx && !draft.places.contains_key("tls") {
+                draft.account.tls = Tls::Opportunistic;
+            }
             let port = draft.port.unwrap_or_else(|| match draft.account.tls {
+                _ if is_mx => Tls::Opportunistic.default_port(),
                 _ if draft.account.lmtp => LMTP_PORT,
                 tls => tls.default_port(),
             });
@@ -665,6 +680,7 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
         Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
         Flaw::SrvInClear => ("tls", "\"srv:\" needs TLS; use \"starttls\" or \"implicit\""),
+        Flaw::Mx(key, text) => (*key, *text),
         Flaw::InClear(host) => {
             let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
             return ("tls", text);

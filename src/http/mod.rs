@@ -43,7 +43,7 @@ pub fn post(post: &Post<'_>) -> Result<Answer, String> {
     match url.tls {
         Tls::Off if !stream.is_local() => return Err("is not on this machine, and has no TLS".to_owned()),
         Tls::Off => {}
-        Tls::Implicit | Tls::StartTls => {
+        Tls::Implicit | Tls::StartTls | Tls::Opportunistic => {
             let trusted = Trust::of(&account).and_then(|trust| trust.peer(&account, &host));
             let peer = trusted.map_err(|why| format!("cannot be verified: {why}"))?;
             stream.start_tls(peer.config, peer.name, post.until).map_err(|error| words(&error))?;

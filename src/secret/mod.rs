@@ -281,6 +281,12 @@ fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
+/// A door for the fuzz targets in tests/fuzz, which no other build has: the password in a netrc, or the line that is wrong.
+#[cfg(fuzzing)]
+pub fn fuzz_netrc(text: &[u8], whose: &Identity<'_>) -> Result<Option<Vec<u8>>, usize> {
+    netrc::find(text, whose).map(|found| found.map(|word| word.to_vec())).map_err(|flaw| flaw.line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

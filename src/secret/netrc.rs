@@ -32,12 +32,12 @@ pub(super) fn password(path: Option<&Path>, whose: &Identity<'_>, env: &SecretEn
 
 /// What cannot be understood.
 #[derive(Debug, PartialEq, Eq)]
-struct Flaw {
-    line: usize,
+pub(super) struct Flaw {
+    pub(super) line: usize,
     why: &'static str,
 }
 
-type Word = Zeroizing<Vec<u8>>;
+pub(super) type Word = Zeroizing<Vec<u8>>;
 
 /// How well an entry fits; the least fits best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ struct Entry {
 }
 
 /// The best entry's password.
-fn find(text: &[u8], whose: &Identity<'_>) -> Result<Option<Word>, Flaw> {
+pub(super) fn find(text: &[u8], whose: &Identity<'_>) -> Result<Option<Word>, Flaw> {
     let mut words = Words { text, at: 0, word: 0 };
     let mut best: Option<((Fit, bool), Word)> = None;
     let mut entry = Entry::default();

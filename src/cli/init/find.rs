@@ -5,6 +5,7 @@
 //! the domain is an answer that anybody on the way can forge (RFC 6186 §6), and a password would follow it: a person is asked
 //! whether he knows the name, and where nobody is asked it is passed over. Guesses, and servers from the DNS, count only
 //! where they answer with TLS and a certificate that is right for their name.
+//! Between them stands what the domain's MX records say of its provider, which is in the table or is not known.
 //! RFC 6186 and RFC 8314 §5.1 (SRV).
 
 use super::providers::{self, Provider};
@@ -40,7 +41,7 @@ impl std::fmt::Display for Candidate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let tls = match self.tls {
             Tls::Implicit => "TLS",
-            Tls::StartTls => "STARTTLS",
+            Tls::StartTls | Tls::Opportunistic => "STARTTLS",
             Tls::Off => "no TLS",
         };
         write!(f, "{} ({tls})", printable(&name(&self.as_host())))
@@ -54,6 +55,8 @@ pub type Reached = Result<(), String>;
 pub struct World<'a> {
     /// Asks the DNS for a service of a domain.
     pub ask: &'a dyn Fn(&str, &str) -> Result<Service, Fault>,
+    /// The names of the servers that take mail for a domain; none where that cannot be known.
+    pub exchangers: &'a dyn Fn(&str) -> Vec<String>,
     /// Opens a session with each of these and leaves. Side by side: silence takes its time.
     pub reach: &'a dyn Fn(&[Candidate]) -> Vec<Reached>,
     /// Tells the person something.
@@ -77,7 +80,20 @@ pub fn server(domain: &str, world: &mut World<'_>) -> Option<Found> {
         return Some((found, Some(provider)));
     }
     (world.say)(&format!("Looking for the mail server of {domain} ..."));
-    named(domain, world).or_else(|| guessed(domain, world)).map(|found| (found, None))
+    if let Some(found) = named(domain, world) {
+        return Some((found, None));
+    }
+    hosted(domain, world).or_else(|| guessed(domain, world).map(|found| (found, None)))
+}
+
+/// Who has the domain's mail. A forged answer could lead from one row of the table to another, and nowhere else.
+fn hosted(domain: &str, world: &mut World<'_>) -> Option<Found> {
+    let names = (world.exchangers)(domain);
+    let (name, provider) = names.iter().find_map(|name| Some((name, providers::behind(name)?)))?;
+    let (host, port, tls) = provider.way?;
+    let found = Candidate::new(host, port, tls);
+    (world.say)(&format!("  {found}: {}, which has the mail of {domain} ({})", provider.name, printable(name)));
+    Some((found, Some(provider)))
 }
 
 /// What the domain itself says.
@@ -141,7 +157,8 @@ mod tests {
     use crate::outcome::{Cause, Stage};
     use crate::smtp::connect::Target;
 
-    /// Finds with servers that answer, what the DNS has, and names that the person knows; gives what was told as well.
+    /// Finds with servers that answer, what the DNS has (services, and servers as `mx`), and names that the person knows;
+    /// gives what was told as well.
     fn found(domain: &str, dns: &[(&str, &[(&str, u16)])], up: &[&str], familiar: &[&str]) -> (Option<String>, String) {
         let mut said = String::new();
         let ask = |service: &str, asked: &str| {
@@ -169,7 +186,14 @@ mod tests {
         let found = {
             let mut say = |line: &str| said = format!("{said}{line}\n");
             let mut knows = |name: &str| familiar.contains(&name);
-            server(domain, &mut World { ask: &ask, reach: &reach, say: &mut say, knows: &mut knows })
+            let exchangers = |_: &str| {
+                let servers = dns.iter().filter(|(name, _)| *name == "mx").flat_map(|(_, servers)| servers.iter());
+                servers.map(|(name, _)| (*name).to_owned()).collect()
+            };
+            server(
+                domain,
+                &mut World { ask: &ask, exchangers: &exchangers, reach: &reach, say: &mut say, knows: &mut knows },
+            )
         };
         (found.map(|(found, _)| found.to_string()), said)
     }
@@ -207,6 +231,19 @@ mod tests {
         let (server, _) = found("x.org", dns, &up, &["mail.host.example"]);
         assert_eq!(server.as_deref(), Some("mail.host.example:465 (TLS)"));
         assert!(is_within("X.org.", "x.org") && is_within("a.x.org", "X.ORG") && !is_within("ax.org", "x.org"));
+    }
+
+    #[test]
+    fn a_domain_whose_mail_a_provider_has_is_sent_from_there() {
+        let dns: &[(&str, &[(&str, u16)])] = &[("mx", &[("mx.x.org", 0), ("ASPMX.L.Google.com", 0)])];
+        let (server, said) = found("x.org", dns, &["smtp.x.org:465"], &[]);
+        assert_eq!(server.as_deref(), Some("smtp.gmail.com:465 (TLS)"));
+        assert!(
+            said.ends_with("  smtp.gmail.com:465 (TLS): Gmail, which has the mail of x.org (ASPMX.L.Google.com)\n"),
+            "{said}"
+        );
+        let (server, _) = found("x.org", &[("mx", &[("mx.notgoogle.com", 0)])], &["smtp.x.org:465"], &[]);
+        assert_eq!(server.as_deref(), Some("smtp.x.org:465 (TLS)"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::message::address::parse_sender;
 use crate::outcome::printable;
 use crate::secret::{Identity, private};
 use crate::smtp::Limits;
-use crate::smtp::connect::service;
+use crate::smtp::connect::{Directory, Dns, Exchange};
 use crate::smtp::interrupt::Interrupt;
 use find::{Candidate, World};
 use person::{Person, given_up};
@@ -137,7 +137,7 @@ fn set_up(words: &Words, person: &Person<'_>) -> Result<String, Failed> {
         ca_file: absolute(words.ca_file.as_deref())?,
         login: login.as_ref().map(|(user, place)| (user.clone(), source(place, words))),
         from,
-        name: words.name.clone().unwrap_or_else(|| host.full_name.clone()),
+        name: words.name.clone().unwrap_or_else(|| host.caller().full_name),
         local: local_names(&host, words),
     };
     let account = account_of(&draft, &path, &host)?;
@@ -269,8 +269,14 @@ fn server(
         return Ok((Candidate { host: name.clone(), port, tls }, None));
     }
     let found = {
-        let limits = || Limits { step: LOOK, total: Instant::now() + LOOK };
-        let ask = |name: &str, domain: &str| service(name, domain, &limits(), &Interrupt::default());
+        let interrupt = Interrupt::default();
+        let dns = || Dns { limits: Limits { step: LOOK, total: Instant::now() + LOOK }, interrupt: &interrupt };
+        let ask = |name: &str, domain: &str| dns().service(name, domain);
+        let exchangers = |domain: &str| match dns().exchange(domain) {
+            Ok(Exchange::To(servers)) => servers.into_iter().map(|server| server.name).collect(),
+            // Nothing depends on it.
+            Ok(Exchange::Nowhere | Exchange::Unknown) | Err(_) => Vec::new(),
+        };
         let reach = |candidates: &[Candidate]| reach(candidates, host);
         let mut knows = |name: &str| {
             let question = format!("The DNS says {}. Is that your provider's?", printable(name));
@@ -278,7 +284,13 @@ fn server(
         };
         find::server(
             domain,
-            &mut World { ask: &ask, reach: &reach, say: &mut |line| person.tell(line), knows: &mut knows },
+            &mut World {
+                ask: &ask,
+                exchangers: &exchangers,
+                reach: &reach,
+                say: &mut |line| person.tell(line),
+                knows: &mut knows,
+            },
         )
     };
     let (server, provider) = found.ok_or_else(|| {
@@ -294,10 +306,10 @@ fn server(
             );
             Err(Failed::new(sysexits::UNAVAILABLE, sentence))
         }
-        Some(_) => Ok((server, provider)),
-        None if person.consents(&format!("Use {server}?"))? => Ok((server, None)),
-        None if person.terminal.is_some() => Err(given_up()),
-        None => {
+        Some(_) if providers::of(domain).is_some() => Ok((server, provider)),
+        _ if person.consents(&format!("Use {server}?"))? => Ok((server, provider)),
+        _ if person.terminal.is_some() => Err(given_up()),
+        _ => {
             let sentence = format!("{server} is a proposal: --yes takes it, --host names another; nothing was written");
             Err(Failed::new(sysexits::USAGE, sentence))
         }
@@ -341,7 +353,7 @@ fn absolute(path: Option<&Path>) -> Result<Option<PathBuf>, Failed> {
 
 /// Root and the user: whom cron writes to.
 fn local_names(host: &Host, words: &Words) -> Vec<String> {
-    let login = (!words.system && host.login != "root").then(|| host.login.clone());
+    let login = Some(host.caller().login).filter(|login| !words.system && login != "root");
     [Some("root".to_owned()), login].into_iter().flatten().collect()
 }
 

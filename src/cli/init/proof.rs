@@ -51,6 +51,7 @@ pub fn reach(candidates: &[Candidate], host: &Host) -> Vec<Reached> {
 fn open(account: &Account, secret: Option<&Secret>, host: &Host, limit: Duration) -> Result<(), Fault> {
     let way = Way {
         account,
+        domain: None,
         password: &|_| secret.cloned().ok_or_else(|| "there is no password".to_owned()),
         helo: &host.name,
         deadline: Instant::now() + limit,

@@ -182,6 +182,31 @@ pub const PROVIDERS: &[Provider] = &[
     },
 ];
 
+/// Who has the mail of domains that are others': the end of the names of the servers that take it, and where they send.
+const HOSTS: &[(&str, &str)] = &[
+    ("google.com", "smtp.gmail.com"),
+    ("googlemail.com", "smtp.gmail.com"),
+    ("mail.protection.outlook.com", "smtp.office365.com"),
+    ("mx.microsoft", "smtp.office365.com"),
+    ("messagingengine.com", "smtp.fastmail.com"),
+    ("mail.icloud.com", "smtp.mail.me.com"),
+    ("mailbox.org", "smtp.mailbox.org"),
+    ("migadu.com", "smtp.migadu.com"),
+    ("runbox.com", "mail.runbox.com"),
+    ("zoho.com", "smtp.zoho.com"),
+    ("zoho.eu", "smtp.zoho.eu"),
+    ("protonmail.ch", "127.0.0.1"),
+    ("yandex.net", "smtp.yandex.com"),
+];
+
+/// The provider behind a server that takes mail for a domain.
+pub fn behind(exchanger: &str) -> Option<&'static Provider> {
+    let name = exchanger.trim_end_matches('.').to_ascii_lowercase();
+    let is_below = |end: &str| name == end || name.strip_suffix(end).is_some_and(|rest| rest.ends_with('.'));
+    let (_, host) = HOSTS.iter().find(|(end, _)| is_below(end))?;
+    PROVIDERS.iter().find(|provider| provider.way.is_some_and(|(known, ..)| known == *host))
+}
+
 /// The provider that gives addresses in this domain.
 pub fn of(domain: &str) -> Option<&'static Provider> {
     let domain = domain.to_ascii_lowercase();
@@ -208,6 +233,10 @@ mod tests {
                 assert!(host == "127.0.0.1" || port == tls.default_port(), "{host}");
             }
         }
+        for (end, _) in HOSTS {
+            assert!(behind(&format!("mx1.{end}.")).is_some(), "{end}");
+        }
+        assert!(behind("mx.notgoogle.com").is_none());
         assert!(of("example.org").is_none() && of("notgmail.com").is_none());
         assert_eq!(of("acme.onmicrosoft.com").map(|found| found.name), Some("Microsoft 365"));
     }

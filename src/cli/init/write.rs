@@ -29,7 +29,8 @@ impl Draft {
     pub fn text(&self) -> String {
         let tls = match self.server.tls {
             Tls::Implicit => "implicit",
-            Tls::StartTls => "starttls",
+            // The other is nobody's who logs in.
+            Tls::StartTls | Tls::Opportunistic => "starttls",
             Tls::Off => "none",
         };
         let mut rows =

@@ -481,7 +481,7 @@ fn the_examples_of_the_manual_are_right() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
     let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("[account.")).collect();
-    assert_eq!(whole.len(), 4);
+    assert_eq!(whole.len(), 5);
     for block in whole {
         read_text(block).unwrap();
     }
@@ -507,5 +507,40 @@ proptest! {
         let quoted = toml::Value::String(password.clone());
         let settings = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\npassword = {quoted}\n")).unwrap();
         prop_assert_eq!(&settings.accounts[0].password, &Some(PasswordSource::Literal(Zeroizing::new(password))));
+    }
+}
+
+#[test]
+fn direct_delivery_has_its_own_port_and_tls_and_no_company() {
+    let account = |lines: &str| {
+        let settings = read_text(&format!("[account.a]\nhost = \"mx\"\n{lines}\n")).unwrap();
+        let account = settings.accounts.into_iter().next().unwrap();
+        assert!(account.is_direct());
+        (account.hosts, account.tls)
+    };
+    assert_eq!(account(""), (vec![Host::Mx(25)], Tls::Opportunistic));
+    assert_eq!(account("port = 2525"), (vec![Host::Mx(2525)], Tls::Opportunistic));
+    assert_eq!(account("tls = \"starttls\""), (vec![Host::Mx(25)], Tls::StartTls));
+    assert_eq!(account("tls = \"none\""), (vec![Host::Mx(25)], Tls::Off));
+    assert_eq!(
+        account("tls = \"starttls\"\ntls_host = \"x.org\"\nuser = \"u\"\npassword = \"p\"").0,
+        [Host::Mx(25)],
+        "a password may go to one whom the settings know"
+    );
+    for (lines, told) in [
+        ("host = [\"mx\", \"h\"]", "c.toml:2:8: host: \"mx\" stands alone"),
+        ("host = \"mx\"\nprotocol = \"lmtp\"", "c.toml:3:12: protocol: LMTP"),
+        ("host = \"mx\"\ntls = \"implicit\"", "c.toml:3:7: tls: a domain's mail servers"),
+        ("host = \"mx\"\npin = \"sha256:PIN\"", "tls: ca_file, crl_file, pin and tls_host"),
+        ("host = \"mx\"\nuser = \"u\"\npassword = \"p\"", "c.toml:3:8: user: with \"mx\" the password would go"),
+        (
+            "host = \"mx\"\ntls = \"starttls\"\nuser = \"u\"\npassword = \"p\"",
+            "user: with \"mx\" the password would go",
+        ),
+        ("host = \"h\"\ntls = \"opportunistic\"", "c.toml:3:7: tls: \"opportunistic\" is for the host \"mx\" alone"),
+    ] {
+        let text = format!("[account.a]\n{lines}\n").replace("PIN", &"ab".repeat(32));
+        let problems = read_text(&text).unwrap_err();
+        assert!(problems.iter().any(|one| one.contains(told)), "{problems:#?}");
     }
 }
