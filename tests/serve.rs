@@ -506,3 +506,70 @@ fn the_unit_is_closed_to_everything_it_does_not_need() {
         told.lines().find_map(|line| line.split("pillarbox.service: ").nth(1)?.split(' ').next()?.parse::<f32>().ok());
     assert!(score.is_some_and(|score| score <= 1.5), "{told}");
 }
+
+/// A file system in memory, for as long as this lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Option<Self> {
+        let options = ["-t", "tmpfs", "-o", "size=32m,mode=0700", "pillarbox-test"];
+        let is_done =
+            Command::new("mount").args(options).arg(at).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        is_done.then(|| Self(at.to_owned()))
+    }
+
+    fn free(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.0).unwrap();
+        found.blocks_available() * found.fragment_size()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn many_together_cannot_fill_the_disk_past_the_reserve() {
+    if !can_be_others() {
+        return;
+    }
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    let Some(disk) = Small::mount(&machine.path("spool")) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    machine.give_to_service("spool");
+    machine.configure("disk_reserve = \"16M\"");
+    machine.start();
+    let letter = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(120_000)].concat();
+    let (least, over) = (std::sync::Mutex::new(u64::MAX), std::sync::atomic::AtomicBool::new(false));
+    let ends: Vec<Ended> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let free = disk.free();
+                let mut least = least.lock().unwrap();
+                *least = free.min(*least);
+            }
+        });
+        let sent: Vec<_> =
+            (0..14).map(|_| scope.spawn(|| machine.sendmail(ALICE, &["carol@example.org"], &letter))).collect();
+        let ends = sent.into_iter().map(|one| one.join().unwrap()).collect();
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        ends
+    });
+    let taken = ends.iter().filter(|ended| ended.status == 0).count();
+    // On a busy machine some have given up waiting.
+    for ended in ends.iter().filter(|ended| ended.status != 0) {
+        ended.says(75, &["nothing is kept"]);
+    }
+    assert!(ends.iter().any(|ended| ended.stderr.contains("452") && ended.stderr.contains("the disk is too full")));
+    // What others were promised and did not need may be had by the next.
+    assert!(taken < 8 && machine.names("spool/letters").len() >= taken, "{taken}");
+    let least = *least.lock().unwrap();
+    assert!(least >= 16 << 20, "{least} octets were left, and {taken} letters taken");
+    machine.nothing_half_kept();
+    // A small one has its room: nobody is locked out by those who want too much.
+    machine.sendmail(BOB, &["carol@example.org"], LETTER).silent_success();
+}
