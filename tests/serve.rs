@@ -351,6 +351,14 @@ fn new_settings_come_with_a_signal_and_wrong_ones_change_nothing() {
     client.ask("MAIL FROM:<>");
     assert!(client.ask("RCPT TO:<a@y.z>").starts_with("250 "));
     assert!(client.ask("RCPT TO:<b@y.z>").starts_with("452 "));
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap().replace("\"stderr\"", "\"syslog\"");
+    fs::write(machine.path("config.toml"), text.replace("submit.sock", "other.sock")).unwrap();
+    machine.signal(Signal::SIGHUP);
+    for name in ["log", "serve.socket"] {
+        let said = format!("remark text=\"{name} changes with the next start\"");
+        machine.wait_for("what stays", || machine.log().contains(&said));
+    }
+    machine.sendmail(ALICE, &["a@y.z"], LETTER).silent_success();
 }
 
 #[test]
@@ -572,4 +580,22 @@ fn many_together_cannot_fill_the_disk_past_the_reserve() {
     machine.nothing_half_kept();
     // A small one has its room: nobody is locked out by those who want too much.
     machine.sendmail(BOB, &["carol@example.org"], LETTER).silent_success();
+}
+
+#[test]
+fn who_finds_no_place_waits_for_one_as_long_as_a_caller_waits() {
+    let machine = Machine::new("max_connections_per_user = 1");
+    let held = machine.client();
+    let uid = nix::unistd::geteuid().as_raw();
+    let said = machine.sendmail(uid, &["carol@example.org"], LETTER);
+    said.says(75, &["421", "you have 1 connections", "nothing is kept"]);
+    // A burst of one user's letters is more than he may send at a time; none of them is lost for that.
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| machine.sendmail(uid, &["carol@example.org"], LETTER));
+        machine.wait_for("its first try", || machine.log().matches("turned away").count() >= 2);
+        drop(held);
+        late.join().unwrap()
+    });
+    late.silent_success();
+    assert_eq!(machine.letters().len(), 1);
 }

@@ -195,6 +195,18 @@ impl Book {
     }
 }
 
+/// The settings that a running service keeps whatever the file says.
+fn later(old: &Book, new: &Book) -> Vec<&'static str> {
+    let (was, is) = (&old.configuration.settings, &new.configuration.settings);
+    let changed = [
+        ("serve.socket", was.serve.socket != is.serve.socket),
+        ("serve.listen", was.serve.listen != is.serve.listen),
+        ("queue.dir", old.configuration.queue_dir != new.configuration.queue_dir),
+        ("log", was.log != is.log),
+    ];
+    changed.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
+}
+
 /// A running service.
 struct House<'a> {
     face: Face<'a>,
@@ -309,9 +321,8 @@ impl House<'_> {
         match Book::read(self.host, &self.file) {
             Ok(book) => {
                 let old = self.book();
-                let (was, is) = (old.serve(), book.serve());
-                if (&was.socket, &was.listen) != (&is.socket, &is.listen) {
-                    tracing::warn!(message = "remark", text = "socket and listen change with the next start");
+                for name in later(&old, &book) {
+                    tracing::warn!(message = "remark", text = format!("{name} changes with the next start"));
                 }
                 *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
                 tracing::info!(message = "reloaded", file = %file);
