@@ -9,6 +9,7 @@ use crate::envelope::{Envelope, Mailbox, ReversePath};
 use crate::message::Message;
 use crate::outcome::{Blame, Cause, Fault, Outcome, Reply, Report, Stage, Status};
 use crate::queue::Id;
+use crate::relay::examine::{Examined, examine};
 use crate::relay::{Connection, Unreached, Way};
 use crate::secret::{self, Answers, Identity, Secret, SecretEnv};
 use crate::smtp::Transcript;
@@ -95,14 +96,7 @@ impl<'a> Desk<'a> {
             given.replace(Some((secret.clone(), host.clone())));
             Ok(secret)
         };
-        let way = Way {
-            account,
-            password: &password,
-            helo: self.settings.domain.as_deref().unwrap_or(self.helo),
-            deadline,
-            transcript: self.transcript.clone(),
-            interrupt: self.interrupt.clone(),
-        };
+        let way = self.way(account, &password, deadline);
         let opened = Connection::open(&way).or_else(|unreached| {
             let refused = given.take().filter(|_| is_refusal(&unreached.fault));
             match refused {
@@ -117,8 +111,30 @@ impl<'a> Desk<'a> {
         })
     }
 
+    /// Looks the account's hosts over by `deadline`, each as it comes. Nothing is sent.
+    pub fn examine(&self, account: &Account, sender: &ReversePath, deadline: Instant, found: &mut dyn FnMut(Examined)) {
+        let password = |host: &Host| self.password(account, host, deadline);
+        examine(&self.way(account, &password, deadline), sender, found);
+    }
+
+    fn way<'w>(
+        &'w self,
+        account: &'w Account,
+        password: &'w dyn Fn(&Host) -> Result<Secret, String>,
+        deadline: Instant,
+    ) -> Way<'w> {
+        Way {
+            account,
+            password,
+            helo: self.settings.domain.as_deref().unwrap_or(self.helo),
+            deadline,
+            transcript: self.transcript.clone(),
+            interrupt: self.interrupt.clone(),
+        }
+    }
+
     /// The account's password for a host.
-    fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
+    pub fn password(&self, account: &Account, host: &Host, deadline: Instant) -> Result<Secret, String> {
         let name = &account.name;
         let source = account.password.as_ref().ok_or_else(|| format!("account {name} has a user but no password"))?;
         self.answers

@@ -182,7 +182,7 @@ pub fn here_on(host: &Host, date: String) -> Here {
 
 /// 128 random bits in hexadecimal. Without the system's random numbers (no letter is lost for that) the time and
 /// the process's number make a word that is unique, if guessable.
-fn unique() -> String {
+pub fn unique() -> String {
     let mut bytes = [0; 16];
     if SystemRandom::new().fill(&mut bytes).is_err() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

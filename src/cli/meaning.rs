@@ -66,6 +66,8 @@ pub struct Delivery {
     pub gateway: bool,
     /// `-v`
     pub verbose: bool,
+    /// Somebody sees how far the letter has come, and waits for the end.
+    pub is_watched: bool,
     /// `-L`
     pub tag: Option<String>,
     /// `--read-envelope-from`
@@ -153,6 +155,7 @@ impl Default for Delivery {
             envid: None,
             gateway: false,
             verbose: false,
+            is_watched: false,
             tag: None,
             sender_from_header: false,
             arguments: Vec::new(),

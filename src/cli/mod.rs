@@ -1,10 +1,12 @@
 //! The roof: words in, calls, words out. The only floor that knows sentences, exit codes, clock and environment.
 
 pub mod bs;
+pub mod check;
 pub mod configuration;
 pub mod exit;
 pub mod host;
 pub mod log;
+pub mod mail;
 pub mod mailq;
 pub mod meaning;
 pub mod msmtp;

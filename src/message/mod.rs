@@ -6,12 +6,12 @@
 
 pub mod address;
 pub mod complete;
-mod encode;
+pub mod encode;
 mod eol;
 pub mod fields;
 mod mime;
 
-pub use mime::CannotConvert;
+pub use mime::{CannotConvert, Utf8};
 
 use crate::outcome::words;
 use address::{Address, AddressError};
@@ -136,7 +136,22 @@ impl Message {
         dot: LoneDot,
         store: Box<dyn Store>,
     ) -> Result<Self, Unreadable> {
-        let mut intake = Intake { header: Vec::new(), lines: 0, fields: None, store, scan: Scan::default() };
+        Self::take_in(None, chunk, input, dot, store)
+    }
+
+    /// As [`Message::read`], for a text that has no header: all of it is the body.
+    pub fn read_text(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
+        Self::take_in(Some(Fields::default()), CHUNK, input, dot, store)
+    }
+
+    fn take_in(
+        fields: Option<Fields>,
+        chunk: usize,
+        input: &mut dyn Read,
+        dot: LoneDot,
+        store: Box<dyn Store>,
+    ) -> Result<Self, Unreadable> {
+        let mut intake = Intake { header: Vec::new(), lines: 0, fields, store, scan: Scan::default() };
         let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; chunk], Vec::new());
         loop {
             let n = match input.read(&mut chunk) {
@@ -189,6 +204,11 @@ impl Message {
     /// The header, to be changed.
     pub fn fields_mut(&mut self) -> &mut Fields {
         &mut self.fields
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Arc<dyn Content> {
+        &self.body
     }
 
     /// What is known of the body.

@@ -6,6 +6,7 @@
 //! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
 
 mod candidates;
+pub mod examine;
 pub mod verdict;
 
 use crate::config::{Account, Auth, Host, Tls};
@@ -309,6 +310,17 @@ pub fn name(host: &Host) -> String {
 }
 
 fn open(way: &Way<'_>, candidate: &Candidate, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
+    let terms = terms(way, candidate, trust)?;
+    if let Some(transcript) = &way.transcript {
+        transcript.line(&format!("* connecting to {}", name(&candidate.host)));
+    }
+    let limits = Limits { step: way.account.timeout, total: way.deadline };
+    let stream = connect(way.account, &candidate.host, others, &limits, &way.interrupt)?;
+    Session::open(stream, terms, limits, way.transcript.clone())
+}
+
+/// On what terms a session with a candidate is opened.
+fn terms<'a>(way: &Way<'a>, candidate: &'a Candidate, trust: &mut Option<Trust>) -> Result<Terms<'a>, Fault> {
     let account = way.account;
     let host = &candidate.host;
     let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
@@ -346,12 +358,7 @@ fn open(way: &Way<'_>, candidate: &Candidate, others: usize, trust: &mut Option<
         (_, None) => return Err(local(format!("account {} demands AUTH but has no user", account.name))),
     };
     let protocol = if account.lmtp { Protocol::Lmtp } else { Protocol::Smtp };
-    if let Some(transcript) = &way.transcript {
-        transcript.line(&format!("* connecting to {}", name(host)));
-    }
-    let limits = Limits { step: account.timeout, total: way.deadline };
-    let stream = connect(account, host, others, &limits, &way.interrupt)?;
-    Session::open(stream, Terms { client, protocol, security, auth }, limits, way.transcript.clone())
+    Ok(Terms { client, protocol, security, auth })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::tls::{self, Encryption, Peer};
 use super::transaction::Protocol;
 use super::{Limits, Transcript};
 use crate::config::Auth;
+use crate::envelope::{Mailbox, ReversePath};
 use crate::outcome::{Cause, Fault, Reply, Stage};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -82,6 +83,10 @@ pub struct Session {
     replies: Replies,
     /// What the server offered last.
     pub(super) capabilities: Capabilities,
+    /// What it offered before TLS: for show, nothing is decided by it.
+    offered_in_clear: Option<Capabilities>,
+    /// How we have authenticated, or tried to.
+    mechanism: Option<&'static str>,
     /// Commands queued for the next write.
     pub(super) group: Zeroizing<Vec<u8>>,
     /// A transaction was begun and not ended: RSET comes before the next one.
@@ -101,6 +106,22 @@ impl Session {
         limits: Limits,
         transcript: Option<Arc<dyn Transcript>>,
     ) -> Result<Self, Fault> {
+        match Self::examine(stream, terms, limits, transcript) {
+            (session, Ok(())) => Ok(session),
+            (session, Err(fault)) => {
+                session.close();
+                Err(fault)
+            }
+        }
+    }
+
+    /// As [`Session::open`], for whoever wants to know how far it came where it failed.
+    pub fn examine(
+        stream: Stream,
+        terms: Terms<'_>,
+        limits: Limits,
+        transcript: Option<Arc<dyn Transcript>>,
+    ) -> (Self, Result<(), Fault>) {
         let mut session = Self {
             stream,
             limits,
@@ -108,24 +129,39 @@ impl Session {
             protocol: terms.protocol,
             replies: Replies::default(),
             capabilities: Capabilities::default(),
+            offered_in_clear: None,
+            mechanism: None,
             group: Zeroizing::default(),
             reset_due: false,
             masked: Vec::new(),
             broken: false,
             bdat_refused: false,
         };
-        match session.negotiate(terms) {
-            Ok(()) => Ok(session),
-            Err(fault) => {
-                session.close();
-                Err(fault)
-            }
-        }
+        let opened = session.negotiate(terms);
+        (session, opened)
     }
 
     /// What the server offers.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// What it offered before TLS, where STARTTLS was spoken. Anybody on the way may have written that.
+    pub fn offered_in_clear(&self) -> Option<&Capabilities> {
+        self.offered_in_clear.as_ref()
+    }
+
+    /// The name of the SASL mechanism that was used.
+    pub fn mechanism(&self) -> Option<&'static str> {
+        self.mechanism
+    }
+
+    /// Asks whether mail from there would be taken, and takes the question back.
+    pub fn try_sender(&mut self, sender: &ReversePath) -> Result<(), Fault> {
+        let is_utf8 = sender.0.as_ref().is_some_and(Mailbox::is_utf8);
+        let parameter = if is_utf8 && self.capabilities.offers("SMTPUTF8") { " SMTPUTF8" } else { "" };
+        self.ask(&format!("MAIL FROM:<{sender}>{parameter}\r\n"), Stage::Mail, 250)?;
+        self.ask("RSET\r\n", Stage::Mail, 250).map(drop)
     }
 
     /// What protects the session and who is at its other end; `None` where TLS is not spoken.
@@ -177,7 +213,7 @@ impl Session {
                     return Err(Fault::new(Stage::StartTls, Cause::Policy(text.to_owned())));
                 }
                 self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
-                self.capabilities = Capabilities::default();
+                self.offered_in_clear = Some(std::mem::take(&mut self.capabilities));
                 self.start_tls(peer)?;
                 self.hello(&client, needs_ehlo)?;
             }
@@ -232,6 +268,7 @@ impl Session {
         let offered = capabilities.mechanisms();
         let bindings = self.stream.tls().map(bindings).unwrap_or_default();
         let mechanism = Mechanism::choose(wanted, &offered, &bindings).map_err(policy)?;
+        self.mechanism = Some(mechanism.name());
         if mechanism.reveals() {
             self.mask(credentials.secret.dangerous_expose());
         }

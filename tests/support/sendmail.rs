@@ -139,7 +139,11 @@ impl Sendmail {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-        if let Err(error) = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sendmail"), &program) {
+        let ours = match self.called.as_str() {
+            "pillarbox" => env!("CARGO_BIN_EXE_pillarbox"),
+            _ => env!("CARGO_BIN_EXE_sendmail"),
+        };
+        if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
             // Another call, maybe at this moment in another thread, has made it.
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}", program.display());
         }

@@ -20,7 +20,8 @@ use crate::outcome::{Cause, Fault, Stage};
 use race::Race;
 use socket2::SockAddr;
 use std::io;
-use std::time::Instant;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 /// Connects to one of an account's hosts. `others` are the hosts that come after it and want some of the time too.
 pub fn connect(
@@ -58,6 +59,34 @@ pub fn connect(
         if stream.is_interrupted() { Fault::new(Stage::Connect, Cause::Interrupted) } else { fault }
     })?;
     Ok(stream)
+}
+
+/// Each address of a host (or of the proxy before it) by itself, and how long it took to connect to it: for whoever looks
+/// for what is wrong. All are tried at once.
+pub fn survey(account: &Account, host: &Host, limits: &Limits, interrupt: &Interrupt) -> Result<Vec<Surveyed>, Fault> {
+    let Host::Tcp { name, port } = host else { return Ok(Vec::new()) };
+    let (name, port) = account.proxy.as_ref().map_or((name.as_str(), *port), |proxy| (proxy.host.as_str(), proxy.port));
+    let addresses = resolve::addresses(name, port, limits, interrupt)?;
+    let until = limits.until(Stage::Connect);
+    let try_one = |address: SocketAddr| {
+        let began = Instant::now();
+        let source = account.source_ip.filter(|source| source.is_ipv4() == address.is_ipv4());
+        let reached = Race { addresses: vec![address.into()], source, until }.run(interrupt);
+        Surveyed { address, reached: reached.map(|_| began.elapsed()).map_err(fault) }
+    };
+    Ok(std::thread::scope(|scope| {
+        let tried: Vec<_> = addresses.iter().map(|&address| scope.spawn(move || try_one(address))).collect();
+        tried.into_iter().filter_map(|one| one.join().ok()).collect()
+    }))
+}
+
+/// What became of a connection to one address.
+#[derive(Debug)]
+pub struct Surveyed {
+    /// The address and the port.
+    pub address: SocketAddr,
+    /// How long it took.
+    pub reached: Result<Duration, Fault>,
 }
 
 /// A server of a service.
