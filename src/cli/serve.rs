@@ -275,7 +275,7 @@ impl House<'_> {
         match served {
             Ok(()) => 0,
             Err(error) => {
-                self.face.say(&format!("the doors cannot be waited at: {error}"));
+                self.face.say(&format!("the service cannot go on: {error}"));
                 sysexits::OSERR
             }
         }

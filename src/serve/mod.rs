@@ -37,9 +37,6 @@ const STACK: usize = 512 * 1024;
 /// How long nobody is let in after the system has run out of files or threads.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Waits at the doors that may fail in a row.
-const FAILURES: u32 = 50;
-
 /// What is asked of a running service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -111,22 +108,15 @@ impl Service<'_> {
         let doors = std::mem::take(&mut self.doors);
         let this = &self;
         thread::scope(|scope| {
-            let (mut beaten, mut failures) = (Instant::now(), 0);
+            let mut beaten = Instant::now();
             let end = loop {
-                let ready = this.wait(&doors, &calls);
-                failures = if ready.is_ok() { 0 } else { failures + 1 };
-                match ready {
+                match this.wait(&doors, &calls) {
                     Ok(Some(Ready::Call)) => match calls.next() {
                         Call::Reload => (this.reload)(),
                         Call::Stop => break Ok(()),
                     },
                     Ok(Some(Ready::Door(i))) => this.let_in(scope, &doors[i]),
                     Ok(None) => {}
-                    // The system may be short of memory for a while.
-                    Err(error) if failures < FAILURES => {
-                        tracing::error!(message = "unable", reason = format!("cannot wait at the doors: {error}"));
-                        thread::sleep(PAUSE);
-                    }
                     Err(error) => break Err(error),
                 }
                 if this.beat.is_some_and(|beat| beaten.elapsed() >= beat / 2) {

@@ -77,9 +77,17 @@ impl Machine {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
         command.arg("serve").arg("-C").arg(self.path("config.toml"));
         command.env_clear().env("PATH", "/usr/bin:/bin").env("TZ", "UTC").current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(self.path("said")).unwrap());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::options().append(true).create(true).open(self.path("said")).unwrap());
         self.service = Some(command.spawn().unwrap());
-        until("the service is up", || UnixStream::connect(self.path("socket")).is_ok());
+        // Whoever is greeted is so by a service all of whose threads are there.
+        until("the service is up", || {
+            let greeted =
+                UnixStream::connect(self.path("socket")).and_then(|mut stream| stream.read_exact(&mut [0; 4]));
+            greeted.is_ok()
+        });
     }
 
     /// Whether it runs.
