@@ -264,17 +264,16 @@ pub(super) fn hand_over(
     let mut carrier = Carrier::new(&desk);
     let mut end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
     carrier.close();
-    if let Some(socket) = &configuration.service
-        && is_unreached(&end)
-        && service::is_back(socket, deadline)
-    {
-        // It was only being started again.
-        desk.forgive();
-        let mut carrier = Carrier::new(&desk);
-        end = submit::hand_over(letter, when, &mut carrier, None);
-        carrier.close();
-    }
-    if configuration.service.is_some() {
+    if let Some(socket) = &configuration.service {
+        let mut pause = service::BREATH;
+        // It was only being started again, or had no place for us.
+        while is_unserved(&end) && service::is_back(socket, pause, deadline) {
+            desk.forgive();
+            let mut carrier = Carrier::new(&desk);
+            end = submit::hand_over(letter, when, &mut carrier, None);
+            carrier.close();
+            pause *= 2;
+        }
         end = in_parts(letter, end, when, &desk);
     }
     match (end, &keep, delivery.errors) {
@@ -315,11 +314,13 @@ fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     end
 }
 
-/// Whether nobody was there to hear of the letter.
-fn is_unreached(end: &End) -> bool {
-    let unreached =
-        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault, .. } if fault.stage == Stage::Connect);
-    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unreached))
+/// Whether nobody was there to hear of the letter, or had time for it.
+fn is_unserved(end: &End) -> bool {
+    let unserved = |one: &Attempted| match &one.outcome {
+        Outcome::Deferred { fault, .. } => matches!(fault.stage, Stage::Connect | Stage::Greeting),
+        Outcome::Relayed(_) | Outcome::Failed { .. } => false,
+    };
+    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unserved))
 }
 
 /// Says what has to be said and makes the status of it.
