@@ -22,6 +22,9 @@ use rustls::{
     InvalidMessage, OtherError, PeerIncompatible, RootCertStore, SignatureScheme, SupportedProtocolVersion, version,
 };
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -222,10 +225,25 @@ pub(super) fn is_about_us(error: &Error) -> bool {
     )
 }
 
-/// Reads a file that the account names.
+/// More than any list of certificates or revocations that can be meant.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads a file that the account names. One that is none, such as a FIFO that nobody writes to, holds nobody up.
 fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, NoTrust> {
-    let octets = std::fs::read(path).map_err(|error| unusable(key, path, super::connect::words(&error)))?;
-    Ok(Zeroizing::new(octets))
+    let words = |error: std::io::Error| unusable(key, path, super::connect::words(&error));
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(words)?;
+    let found = file.metadata().map_err(words)?;
+    if !found.is_file() {
+        return Err(unusable(key, path, "it is not a regular file"));
+    }
+    if found.len() > LARGEST {
+        return Err(unusable(key, path, format!("it has more than {} MiB", LARGEST >> 20)));
+    }
+    // With room for all of it from the start: a vector that grows leaves a copy of the key behind that nobody wipes.
+    let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(found.len()).unwrap_or(0) + 1));
+    file.read_to_end(&mut octets).map_err(words)?;
+    Ok(octets)
 }
 
 fn unusable(key: &'static str, path: &Path, why: impl Into<String>) -> NoTrust {
