@@ -98,6 +98,11 @@ impl Sendmail {
         path
     }
 
+    /// Its environment.
+    pub fn environment(&self) -> &[(OsString, OsString)] {
+        &self.environment
+    }
+
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -139,7 +144,7 @@ impl Sendmail {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-        if let Err(error) = std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sendmail"), &program) {
+        if let Err(error) = std::os::unix::fs::symlink(super::household::sendmail(), &program) {
             // Another call, maybe at this moment in another thread, has made it.
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}", program.display());
         }
