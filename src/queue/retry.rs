@@ -16,9 +16,9 @@ pub const CEILING: Duration = Duration::from_hours(4);
 /// When attempt number `attempts + 1` is due, the last one having been made at `last`.
 ///
 /// `seed` is any number that differs from letter to letter. With a `last` that lies in the future (the clock was set back)
-/// the wait counts from `now`.
+/// it is due at once: a wait from `now` would never be over, and one from `last` perhaps in years.
 pub fn next(attempts: u32, last: SystemTime, now: SystemTime, seed: u64) -> SystemTime {
-    last.min(now) + wait(attempts, seed)
+    if last > now { now } else { last + wait(attempts, seed) }
 }
 
 /// The wait after attempt number `attempts`: 90 to 100 % of the schedule's.

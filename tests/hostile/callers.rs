@@ -562,7 +562,7 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
     // Where, a line for the top, a line for the account, and the statuses that are right.
     let places: [(&str, &str, &str, &[i32]); 12] = [
         ("config.toml", "", "", &[78]),
-        ("aliases", "aliases_file = \"HOME/aliases\"", "", &[78]),
+        ("aliases", "alias_file = \"HOME/aliases\"", "", &[78]),
         ("log", "log = \"HOME/log\"", "", &[0]),
         ("ca.pem", "", "", &[0]),
         ("own.pem", "", "cert_file = \"HOME/own.pem\"", &[0]),

@@ -11,6 +11,8 @@ mod support;
 
 mod attack;
 mod callers;
+mod clocks;
+mod disks;
 mod measure;
 mod scram;
 mod servers;
