@@ -134,7 +134,8 @@ impl Attack {
         self
     }
 
-    fn letter(&self) -> Vec<u8> {
+    /// The letter that the row sends.
+    pub fn letter(&self) -> Vec<u8> {
         let mut letter = b"From: Alice <alice@example.com>\nTo: bob@example.org\nSubject: whole\n\
             Date: Tue, 24 Nov 2026 12:00:00 +0000\nMessage-ID: <whole@example.com>\n\n.a line\n"
             .to_vec();
@@ -185,7 +186,7 @@ impl Attack {
         if ended.status != Some(wanted) {
             wrong.push(format!("status {:?}, not {wanted}", ended.status));
         }
-        if ended.peak > measure::BOUND {
+        if ended.peak > measure::bound() {
             wrong.push(format!("{} KiB of memory", ended.peak));
         }
         let logged = fs::read_to_string(&log).unwrap_or_default();
@@ -259,7 +260,7 @@ impl Attack {
     }
 
     /// What of us a server got that it should not have.
-    fn misuses(&self, heard: &[Dialogue]) -> Vec<String> {
+    pub fn misuses(&self, heard: &[Dialogue]) -> Vec<String> {
         let mut wrong = Vec::new();
         for dialogue in heard {
             for secret in secrets() {

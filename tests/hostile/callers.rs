@@ -1,7 +1,7 @@
 //! Callers who mean harm, or whose world is broken: whatever the words, the letter, the environment and the descriptors.
 
 use crate::attack::{call, indiscretions};
-use crate::measure::{self, BOUND};
+use crate::measure;
 use crate::support::relay::{Dialogue, Relay, Script};
 use crate::support::sendmail::Sendmail;
 use nix::sys::signal::Signal;
@@ -364,7 +364,7 @@ fn a_body_of_two_gigabytes_takes_no_memory() {
     much.wait().unwrap();
     println!("2 GiB: {} KiB", ended.peak);
     assert_eq!((ended.status, String::from_utf8_lossy(&ended.said).into_owned()), (Some(0), String::new()));
-    assert!(ended.peak <= BOUND, "{}", ended.peak);
+    assert!(ended.peak <= measure::bound(), "{}", ended.peak);
     let letters: Vec<_> = fs::read_dir(home.queue().join("letters"))
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())

@@ -14,5 +14,6 @@ mod callers;
 mod clocks;
 mod disks;
 mod measure;
+mod peers;
 mod scram;
 mod servers;

@@ -416,7 +416,7 @@ fn auth() -> Vec<Attack> {
 const BASE64_OF_PLAIN: &str = "AGFsaWNlAG1BcmtlZC01ZWNyZXQ=";
 
 /// The whole table.
-fn table() -> Vec<Attack> {
+pub fn table() -> Vec<Attack> {
     let mut rows = Vec::new();
     for way in WAYS {
         for &place in Place::on(way) {
