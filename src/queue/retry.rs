@@ -85,6 +85,7 @@ mod tests {
             let next = next(attempts, at(last), at(now), seed);
             prop_assert!(next <= at(now) + CEILING);
             prop_assert!(next >= at(last.min(now)));
+            prop_assert!(last <= now || next == at(now), "a wait that begins in the future may never end");
         }
     }
 }

@@ -183,6 +183,11 @@ pub fn sentence_of(error: &std::io::Error) -> Option<String> {
 pub fn sentence(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(refusal))) => refusal.to_string(),
+        // Signatures by short keys are not even looked at.
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "did not show that its certificate is its own; or the key is too weak (RSA with less than 2048 bits)"
+                .to_owned()
+        }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "answered with something that is not TLS (is it the right port, and the right tls setting?)".to_owned()
         }
@@ -203,6 +208,17 @@ pub fn sentence(error: &Error) -> String {
         Error::PeerIncompatible(why) => format!("offers no TLS that we accept: {why:?}"),
         _ => format!("broke TLS: {error}"),
     }
+}
+
+/// Whether it is the algorithm of a signature that is at fault. The library names it, and all others, by their numbers.
+fn is_signed_weakly(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    )
 }
 
 /// Whether the server refuses our certificate, or the lack of one. In TLS 1.3 it says so only when our end of the
@@ -553,6 +569,10 @@ impl fmt::Display for Refusal {
             Flaw::SelfSigned => {
                 write!(f, "showed a self-signed certificate; to accept just this one, set pin = \"{pin}\"")
             }
+            Flaw::Other(error) if is_signed_weakly(error) => f.write_str(
+                "showed a certificate that is signed in a way which could be forged by now, as by MD5 or SHA-1, or which \
+                 nobody here knows; it has to be made anew",
+            ),
             Flaw::Other(error) => write!(f, "showed a certificate that cannot be accepted: {error}"),
         }
     }

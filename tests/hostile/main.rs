@@ -17,3 +17,4 @@ mod measure;
 mod peers;
 mod scram;
 mod servers;
+mod weak;
