@@ -216,8 +216,9 @@ impl<'a> Run<'_, 'a> {
             }
         };
         let letter = claim.letter();
-        if letter.history.last_attempt().is_some_and(|last| last >= self.started) {
-            // Another run was quicker: the letter has had its attempt since we looked at it.
+        if letter.history.last_attempt().is_some_and(|last| (self.started..=(self.now)()).contains(&last)) {
+            // Another run was quicker: the letter has had its attempt since we looked at it. (One that is yet to come was made
+            // by a clock that has been set back, and says nothing.)
             skip(books);
             return None;
         }

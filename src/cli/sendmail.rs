@@ -17,7 +17,7 @@ use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
 use crate::message::complete::from_field;
-use crate::outcome::{Blame, Fault, Outcome, Stage, printable};
+use crate::outcome::{Blame, Fault, Outcome, Stage, escaped, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -39,7 +39,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
         Err(usage) => {
             drain();
-            face.say(&format!("{usage}; nothing was sent. Try {program} --help"));
+            face.say(&format!("{}; nothing was sent. Try {program} --help", printable(&usage.to_string())));
             sysexits::USAGE
         }
         Ok(Command::Help) => face.print(&options::help(program)),
@@ -82,9 +82,12 @@ pub struct Face<'a> {
 }
 
 impl Face<'_> {
-    /// A sentence on standard error. That nobody may be listening changes nothing.
+    /// A sentence on standard error, of a line or more. That nobody may be listening changes nothing.
+    ///
+    /// It may quote words and names that a stranger has chosen (a web form, for one), and a terminal may read it.
     pub fn say(self, sentence: &str) {
-        let _ = writeln!(std::io::stderr(), "{}: {sentence}", self.program);
+        let lines: Vec<String> = [self.program, ": ", sentence].concat().split('\n').map(escaped).collect();
+        let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
     }
 
     /// Text on standard output; the status says whether it could be written.
