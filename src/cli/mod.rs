@@ -1,10 +1,15 @@
 //! The roof: words in, calls, words out. The only floor that knows sentences, exit codes, clock and environment.
 
 pub mod bs;
+pub mod check;
 pub mod configuration;
+pub mod consent;
 pub mod exit;
 pub mod host;
+pub mod import;
 pub mod log;
+pub mod login;
+pub mod mail;
 pub mod mailq;
 pub mod meaning;
 pub mod msmtp;
@@ -19,6 +24,7 @@ pub mod serve;
 pub mod service;
 pub mod session_log;
 pub mod signals;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -150,6 +150,13 @@ impl Script {
         self
     }
 
+    /// Asks nobody for a password.
+    #[must_use]
+    pub fn without_login(mut self) -> Self {
+        self.login = None;
+        self
+    }
+
     /// Shows that certificate.
     #[must_use]
     pub fn showing(mut self, shown: Shown) -> Self {
@@ -250,7 +257,12 @@ pub struct Relay {
 impl Relay {
     /// Opens a relay on a free port.
     pub fn start(script: Script) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// Opens a relay there.
+    pub fn start_at(address: SocketAddr, script: Script) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let identity = Identity::new(script.shown);
         let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));

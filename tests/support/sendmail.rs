@@ -139,11 +139,11 @@ impl Sendmail {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-        let built = match &*self.called {
+        let ours = match self.called.as_str() {
             "pillarbox" => env!("CARGO_BIN_EXE_pillarbox"),
             _ => env!("CARGO_BIN_EXE_sendmail"),
         };
-        if let Err(error) = std::os::unix::fs::symlink(built, &program) {
+        if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
             // Another call, maybe at this moment in another thread, has made it.
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}", program.display());
         }
@@ -186,6 +186,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process, for whoever looks into it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Gives it input, without an end yet.
     pub fn feed(&mut self, octets: &[u8]) {
         if let Some(input) = &self.input {
@@ -207,11 +212,6 @@ impl Running {
     /// Ends its input.
     pub fn hang_up(&mut self) {
         self.input = None;
-    }
-
-    /// Its number.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Sends it a signal.

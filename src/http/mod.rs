@@ -9,7 +9,9 @@
 //! Our own 200 lines, since all they need is here. The library that lost, ureq 3 without default features on the same
 //! rustls, adds seven crates to 105, turns rustls's logging on for the whole program, and wants to be told anew whom to
 //! trust and why not: its certificate errors are not our sentences.
-//! RFC 9110, RFC 9112.
+//! RFC 9110, RFC 9112. The other direction, a browser that comes to us, is [`callback`].
+
+pub mod callback;
 
 use crate::config::{Account, Host, OAuth, Tls};
 use crate::secret::{Answer, Post};
@@ -41,7 +43,7 @@ pub fn post(post: &Post<'_>) -> Result<Answer, String> {
     match url.tls {
         Tls::Off if !stream.is_local() => return Err("is not on this machine, and has no TLS".to_owned()),
         Tls::Off => {}
-        Tls::Implicit | Tls::StartTls => {
+        Tls::Implicit | Tls::StartTls | Tls::Opportunistic => {
             let trusted = Trust::of(&account).and_then(|trust| trust.peer(&account, &host));
             let peer = trusted.map_err(|why| format!("cannot be verified: {why}"))?;
             stream.start_tls(peer.config, peer.name, post.until).map_err(|error| words(&error))?;
