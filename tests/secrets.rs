@@ -6,6 +6,8 @@
 //! the queue and every file of the home that is not the secret's own, the arguments and the environment of every process,
 //! the memory after AUTH, and what a crash leaves.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use base64::Engine;

@@ -368,7 +368,7 @@ impl Intake {
             if line == b"\r\n" {
                 return self.end_header(start, start + 2);
             }
-            if name_and_colon(line).is_none() {
+            if !begins_field(line) {
                 let folded = start > 0 && matches!(line[0], b' ' | b'\t');
                 if start == 0 && is_mbox_line(line) {
                     self.header.drain(..=len);
@@ -382,7 +382,7 @@ impl Intake {
         }
         let rest = &self.header[start..];
         let folded = start > 0 && matches!(rest.first(), Some(b' ' | b'\t'));
-        if rest.len() > MAX_NAME && !folded && name_and_colon(rest).is_none() && !is_mbox_line(rest) {
+        if rest.len() > MAX_NAME && !folded && !begins_field(rest) && !is_mbox_line(rest) {
             return self.end_header(start, start);
         }
         if self.header.len() > MAX_HEADER { Err(Unreadable::HeaderTooLarge) } else { Ok(()) }
@@ -410,8 +410,14 @@ impl Intake {
     }
 }
 
-/// The line that separates messages in a mailbox, or its quoted form.
+/// Whether a line is a field's first. Its first [`MAX_NAME`] octets say so, however much of it there is.
+fn begins_field(line: &[u8]) -> bool {
+    name_and_colon(&line[..line.len().min(MAX_NAME)]).is_some()
+}
+
+/// The line that separates messages in a mailbox, or its quoted form. The same octets say so.
 fn is_mbox_line(line: &[u8]) -> bool {
+    let line = &line[..line.len().min(MAX_NAME)];
     let quotes = line.iter().take_while(|octet| **octet == b'>').count();
     line[quotes..].starts_with(b"From ")
 }

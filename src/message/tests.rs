@@ -34,6 +34,22 @@ fn text(message: &Message) -> String {
 }
 
 #[test]
+fn a_line_without_end_is_the_same_line_in_whatever_pieces_it_comes() {
+    let long = "A".repeat(2 * MAX_NAME);
+    for input in [format!("{long}: x\nB: y\n\nbody\n"), format!("{}From x\nA: b\n\nbody\n", ">".repeat(2 * MAX_NAME))] {
+        let whole = read_by(input.as_bytes(), LoneDot::IsText, vec![65_536]).unwrap();
+        assert_eq!(text(&whole), format!("\n{input}"), "it begins no field");
+        for size in [1, 7, 999, 1000, 1001, 1500] {
+            assert_eq!(
+                octets(&read_by(input.as_bytes(), LoneDot::IsText, vec![size]).unwrap()),
+                octets(&whole),
+                "{size}"
+            );
+        }
+    }
+}
+
+#[test]
 fn header_and_body_are_told_apart_however_the_letter_is_written() {
     for (input, want) in [
         ("Subject: x\n\nbody\n", "Subject: x\n\nbody\n"),
