@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, import, mail, queue, run, sandbox, serve};
+use super::{check, completions, import, mail, queue, run, sandbox, serve};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -46,6 +46,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Print what lets a shell complete our words.
+    Completions(completions::Words),
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -64,6 +66,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         return mail::main("pillarbox", words);
     }
     let face = Face { program: "pillarbox" };
+    if words.next_if(|word| word == completions::COMPLETE).is_some() {
+        return completions::complete(face, words);
+    }
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
         Ok(Words { command: Command::Queue { config, action } }) => {
             sendmail::settle_in();
@@ -79,6 +84,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Words { command: Command::Import(words) }) => import::main(face, &words),
         Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
+        Ok(Words { command: Command::Completions(words) }) => completions::main(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

@@ -18,4 +18,5 @@ pub mod postfix;
 pub mod relay;
 pub mod sendmail;
 pub mod tokens;
+pub mod typist;
 pub mod unpacked;
