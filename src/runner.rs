@@ -45,7 +45,7 @@ pub struct Run<'r, 'a> {
     pub now: &'r (dyn Fn() -> SystemTime + Sync),
     /// When the run began, by that clock.
     pub started: SystemTime,
-    /// Hears of the tally after each letter.
+    /// Hears of the tally with each letter that is found or done.
     pub progress: &'r (dyn Fn(&Tally) + Sync),
 }
 
@@ -148,7 +148,12 @@ impl<'a> Run<'_, 'a> {
         'a: 's,
     {
         let lane = lanes.of(account);
-        lock(books).tally.wanted += 1;
+        let tally = {
+            let mut books = lock(books);
+            books.tally.wanted += 1;
+            books.tally
+        };
+        (self.progress)(&tally);
         let waiting = lane.push(id);
         let workers = lane.workers.load(Ordering::Relaxed);
         let most = if account.is_some() { self.connections.max(1) } else { 1 };

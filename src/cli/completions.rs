@@ -6,7 +6,7 @@
 //! nor letters, nor the options that clap does not read (`sendmail`'s and `mail`'s).
 //!
 //! Whoever presses TAB is answered at once and never in prose: what cannot be found out (no configuration, somebody else's
-//! queue) is not offered. Nothing is run, asked or connected to.
+//! queue) is not offered. Nothing is run, and nobody is asked but the machine's service about its queue.
 
 use super::configuration;
 use super::exit::sysexits;
@@ -16,7 +16,7 @@ use super::options::{self, Row, Takes, Treatment};
 use super::sendmail::Face;
 use crate::config::Settings;
 use crate::outcome::printable;
-use crate::queue::{Listed, Queue};
+use crate::queue::Letter;
 use clap::{Arg, Args, Command, CommandFactory, ValueHint};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -242,16 +242,12 @@ fn accounts(config: Option<&Path>) -> Option<Vec<(String, String)>> {
 }
 
 fn letters(config: Option<&Path>, with_failed: bool) -> Option<Vec<(String, String)>> {
-    let dir = configuration::of_queue(&Host::look(), config).ok()?.queue_dir?;
-    let queue = Queue::find(&dir).ok()??;
-    let waiting = queue.list().ok()?;
-    let failed = if with_failed { queue.failed().ok() } else { None };
-    let listed = waiting.chain(failed.into_iter().flatten()).flatten().take(MOST);
-    Some(listed.map(|Listed { letter, .. }| (letter.entry.id.to_string(), to(&letter))).collect())
+    let letters = super::queue::letters(&Host::look(), config, with_failed)?;
+    Some(letters.iter().take(MOST).map(|letter| (letter.entry.id.to_string(), to(letter))).collect())
 }
 
 /// Whom a letter is for.
-fn to(letter: &crate::queue::Letter) -> String {
+fn to(letter: &Letter) -> String {
     let recipients = letter.entry.envelope.recipients();
     let first = recipients.first().map(|first| first.mailbox.to_string()).unwrap_or_default();
     if recipients.len() > 1 { format!("to {first} and {} more", recipients.len() - 1) } else { format!("to {first}") }

@@ -202,7 +202,11 @@ fn take_letter(
         // The one thing that the service cannot know.
         message.fields_mut().append(from_field(name, &host.login));
     }
-    prepare(configuration, host, wishes, message)
+    let mut letter = prepare(configuration, host, wishes, message)?;
+    if delivery.gateway {
+        letter.message.leave_as_is();
+    }
+    Ok(letter)
 }
 
 /// Where a letter waits while it comes in.
@@ -337,7 +341,8 @@ pub(super) fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &E
             }
         }
         End::Partly(attempted) => {
-            for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
+            // All of them: whoever sends again must know who has it already.
+            for one in attempted {
                 speak(one, Next::Nothing);
             }
         }

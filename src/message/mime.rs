@@ -71,7 +71,7 @@ pub(super) fn convert(message: &Message, aim: Aim) -> Result<Message, CannotConv
     if aim == Aim::SevenBit && facts.facts.eight_bit {
         return Err(CannotConvert::Structure);
     }
-    Ok(Message { fields, body: Arc::new(body), facts: facts.facts })
+    Ok(Message { fields, body: Arc::new(body), facts: facts.facts, as_is: message.as_is })
 }
 
 /// Pushes a whole body through a walker.

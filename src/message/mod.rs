@@ -112,6 +112,7 @@ pub struct Message {
     fields: Fields,
     body: Arc<dyn Content>,
     facts: Facts,
+    as_is: bool,
 }
 
 /// The size alone: a letter's text is nobody's business.
@@ -177,7 +178,22 @@ impl Message {
         // With room for it: `read_to_end` feels its way in steps of 32 octets otherwise.
         let mut header = Vec::with_capacity(usize::try_from(header_len).unwrap_or_default());
         content.reader()?.take(header_len).read_to_end(&mut header)?;
-        Ok(Self { fields: Fields::parse(&header), body: Arc::new(Behind { content, start: header_len + 2 }), facts })
+        Ok(Self {
+            fields: Fields::parse(&header),
+            body: Arc::new(Behind { content, start: header_len + 2 }),
+            facts,
+            as_is: false,
+        })
+    }
+
+    /// Asks whoever gets it next not to complete its header (`-G`), where that is somebody who would.
+    pub fn leave_as_is(&mut self) {
+        self.as_is = true;
+    }
+
+    /// Whether that was asked.
+    pub fn is_as_is(&self) -> bool {
+        self.as_is
     }
 
     /// The header.
@@ -390,7 +406,7 @@ impl Intake {
     fn finish(mut self) -> Result<Message, Unreadable> {
         let fields = self.fields.take().unwrap_or_else(|| Fields::parse(&self.header));
         let body = self.store.finish().map_err(Unreadable::Store)?;
-        Ok(Message { fields, body, facts: self.scan.facts })
+        Ok(Message { fields, body, facts: self.scan.facts, as_is: false })
     }
 }
 

@@ -17,6 +17,7 @@ pub mod peer;
 pub mod postfix;
 pub mod relay;
 pub mod sendmail;
+pub mod terminal;
 pub mod tokens;
 pub mod typist;
 pub mod unpacked;
