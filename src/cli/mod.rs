@@ -2,6 +2,7 @@
 
 pub mod bs;
 pub mod check;
+pub mod completions;
 pub mod configuration;
 pub mod consent;
 pub mod exit;

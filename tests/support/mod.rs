@@ -24,4 +24,5 @@ pub mod screen;
 pub mod sendmail;
 pub mod terminal;
 pub mod tokens;
+pub mod typist;
 pub mod unpacked;
