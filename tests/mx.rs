@@ -9,7 +9,7 @@ use support::household::Household;
 use support::letter::complete;
 use support::names::{Names, Signed};
 use support::network::{BlackHole, apart};
-use support::peer::here;
+use support::peer::{Running, here, program, wait_for};
 use support::relay::{Act, Dialogue, GREETING, HANDSHAKE, Relay, Script, Tls};
 
 const ADDRESSES: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "2001:db8::9"];
@@ -288,6 +288,25 @@ fn an_address_that_swallows_packets_and_a_name_server_that_says_nothing_are_surv
         home.send(&["a@half.example"], &complete("x", "hello\n"));
         let listing = home.mailq();
         assert!(listing.contains("no name server answered for half.example"), "{listing}");
+    });
+}
+
+#[test]
+fn a_proxy_looks_the_mail_servers_up() {
+    if !here(&["microsocks"]) {
+        return;
+    }
+    with_names(|| {
+        let _names = Names::start(&[("example", "x MX 1 gone.x\nx MX 2 mx.x\nmx.x A 192.0.2.1", Signed::No)]);
+        let server = server(1, Script::default());
+        let mut microsocks = std::process::Command::new(program("microsocks").unwrap());
+        microsocks.args(["-i", "127.0.0.1", "-p", "1080"]).stderr(std::process::Stdio::null());
+        let _running = Running(microsocks.spawn().unwrap());
+        wait_for("microsocks to listen", || std::net::TcpStream::connect("127.0.0.1:1080").ok());
+        let home = household("proxy = \"socks5://127.0.0.1\"");
+        home.send(&["a@x.example"], &complete("x", "hello\n"));
+        home.assert_queue_is_empty();
+        assert_eq!(taken(&server.finish()), ["a@x.example"]);
     });
 }
 

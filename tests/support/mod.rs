@@ -11,6 +11,7 @@
 pub mod authority;
 pub mod case;
 pub mod certificates;
+pub mod dovecot;
 pub mod household;
 pub mod letter;
 pub mod names;
