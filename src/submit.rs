@@ -180,7 +180,7 @@ impl Counter<'_> {
     /// Makes a letter of one whose envelope is settled already, as a client's that speaks SMTP. Local names in it are
     /// followed. A name at `localhost` is one without a domain: no relay could do anything with it. The caller's own
     /// such name says no more than that he names no sender.
-    pub fn adopt(&self, envelope: &Envelope, message: Message) -> Result<Letter, Why> {
+    pub fn adopt(&self, envelope: &Envelope, message: Message, how: How) -> Result<Letter, Why> {
         let mut recipients = Vec::new();
         for recipient in envelope.recipients() {
             let names = parse_list(&recipient.mailbox.to_string());
@@ -204,7 +204,7 @@ impl Counter<'_> {
         };
         let mut adopted = Envelope::new(ReversePath(path), recipients).ok_or(Why::NoRecipients)?;
         (adopted.ret, adopted.envid) = (envelope.ret, envelope.envid.clone());
-        let message = self.dressed(message, &adopted, account, None, How::Full)?;
+        let message = self.dressed(message, &adopted, account, None, how)?;
         Ok(Letter { envelope: adopted, message, account: None })
     }
 

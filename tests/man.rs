@@ -45,6 +45,15 @@ fn the_manual_names_no_option_that_is_not_there() {
 }
 
 #[test]
+fn every_option_of_mail_is_in_the_manual() {
+    let page = flags(&manual("pillarbox.1"));
+    for row in pillarbox::cli::mail::words::OPTIONS {
+        let is_it = |flag: &String| flag.split('=').next() == Some(row.spelling);
+        assert!(page.iter().any(is_it), "{} is not in man/pillarbox.1", row.spelling);
+    }
+}
+
+#[test]
 fn every_keyword_of_an_msmtprc_is_in_the_manual() {
     let page = manual("pillarbox-msmtprc.5");
     for keyword in pillarbox::config::msmtprc::keywords() {

@@ -249,10 +249,8 @@ fn a_queue_run_has_a_connection_a_domain_and_asks_a_dead_one_once() {
 #[test]
 fn another_account_takes_over_for_domains_that_cannot_be_reached_over_as_few_connections_as_ever() {
     with_names(|| {
-        let mut zone = "null MX 0 .\n".to_owned();
-        for number in 0..12 {
-            zone += &format!("d{number} A 192.0.2.9\n");
-        }
+        let dead: Vec<String> = (0..12).map(|number| format!("d{number} A 192.0.2.9\n")).collect();
+        let zone = format!("null MX 0 .\n{}", dead.concat());
         let _names = Names::start(&[("example", &zone, Signed::No)]);
         let relay = server(1, in_clear());
         let home = household("fallback = \"relay\"\n[account.relay]\nhost = \"192.0.2.1:25\"\ntls = \"none\"");
@@ -344,11 +342,8 @@ fn postfix_is_a_domains_mail_server_and_dane_knows_it() {
         let postfix = support::postfix::Postfix::start_at(25, &settings).unwrap();
         let server = fs::read_to_string(postfix.root().join("server.pem")).unwrap();
         let certificate = first_certificate(&server);
-        let hash: String = ring::digest::digest(&ring::digest::SHA512, &certificate)
-            .as_ref()
-            .iter()
-            .map(|octet| format!("{octet:02x}"))
-            .collect();
+        let hash = ring::digest::digest(&ring::digest::SHA512, &certificate);
+        let hash = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
         let tlsa = |hash: &str| format!("@ MX 1 mx\nmx A 127.0.0.1\n_25._tcp.mx TLSA 3 0 2 {hash}\n");
         let letter = complete("hello", "First letter.\n..\n.\nThe end\n");
         {

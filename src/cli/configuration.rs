@@ -48,18 +48,6 @@ pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, 
     Ok(own.is_none().then_some(socket))
 }
 
-/// As [`load`], for whoever works on a queue: where the machine's service has it, that is root's to do.
-pub fn of_queue(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
-    match service(host, argument)? {
-        None => load(host, argument),
-        Some(_) if host.uid == 0 => of_service(host, Path::new(SERVICE)),
-        Some(socket) => Err(format!(
-            "the queue is that of the service at {}: mailq lists your letters, and the rest is root's to do",
-            socket.display()
-        )),
-    }
-}
-
 /// The configuration of the service itself: this file and no other. Whoever starts a service is no stranger.
 pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     let sources = Sources { environment: Some(file.to_owned()), ..sources(host, None) };
@@ -194,7 +182,7 @@ pub fn here_on(host: &Host, date: String) -> Here {
 
 /// 128 random bits in hexadecimal. Without the system's random numbers (no letter is lost for that) the time and
 /// the process's number make a word that is unique, if guessable.
-fn unique() -> String {
+pub fn unique() -> String {
     let mut bytes = [0; 16];
     if SystemRandom::new().fill(&mut bytes).is_err() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

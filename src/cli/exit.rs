@@ -16,6 +16,7 @@ pub mod sysexits {
     #![expect(missing_docs, reason = "sysexits(3) documents them")]
     pub const USAGE: u8 = 64;
     pub const DATAERR: u8 = 65;
+    pub const NOINPUT: u8 = 66;
     pub const NOUSER: u8 = 67;
     pub const NOHOST: u8 = 68;
     pub const UNAVAILABLE: u8 = 69;

@@ -104,6 +104,14 @@ pub fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// The character set that the locale names (`de_DE.ISO-8859-1`), where that is not UTF-8.
+pub fn charset() -> Option<String> {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| variable(name))?.into_string().ok()?;
+    let charset = locale.split_once('.')?.1.split('@').next()?.to_ascii_lowercase();
+    let is_name = !charset.is_empty() && charset.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+    (is_name && !matches!(charset.as_str(), "utf-8" | "utf8")).then_some(charset)
+}
+
 /// The time in RFC 5322's form, with the local offset.
 pub fn date() -> String {
     date_in(time_zone())

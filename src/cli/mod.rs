@@ -6,6 +6,7 @@ pub mod configuration;
 pub mod exit;
 pub mod host;
 pub mod log;
+pub mod mail;
 pub mod mailq;
 pub mod meaning;
 pub mod msmtp;

@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, queue, run, sandbox, serve};
+use super::{check, mail, queue, run, sandbox, serve};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -37,6 +37,13 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Send a text and files.
+    #[command(disable_help_flag = true)]
+    Mail {
+        /// See `pillarbox mail --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -45,6 +52,14 @@ enum Command {
 pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if matches!(program, "sendmail" | "mailq" | "newaliases" | "send-mail" | run::RUNNER) {
         return sendmail::main(program, words);
+    }
+    let mut words = words.into_iter().peekable();
+    if mail::is_mailx(program) {
+        return mail::main(program, words);
+    }
+    // Its words are read by a table of their own: clap would take the `--` before an address that begins with a dash.
+    if words.next_if(|word| word == "mail").is_some() {
+        return mail::main("pillarbox", words);
     }
     let face = Face { program: "pillarbox" };
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
@@ -60,6 +75,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

@@ -10,19 +10,20 @@ use super::host::Host;
 use super::meaning::Run as Wanted;
 use super::sendmail::{Dialogue, Face};
 use super::signals::Watch;
-use super::{log, options, session_log};
+use super::{log, options, service, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
-use crate::queue::{Error, Listed, Queue, Wake};
+use crate::queue::{Error, Id, Listed, Queue, Wake};
 use crate::runner::{Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The name under which this program is the background runner.
@@ -32,15 +33,17 @@ pub const RUNNER: &str = "pillarbox-runner";
 /// together, and a relay that is down is not asked once for each of them.
 const PAUSE: Duration = Duration::from_mins(1);
 
+/// How often a terminal is told how far a run has come.
+const TICK: Duration = Duration::from_millis(200);
+
 /// How often the janitor comes.
 const SWEEP: Duration = Duration::from_hours(24);
 
 /// `sendmail -q…`.
 pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     let host = Host::look();
-    if let Ok(Some(_)) = configuration::service(&host, wanted.config.as_deref()) {
-        // The service runs its queue itself.
-        return 0;
+    if let Ok(Some(socket)) = configuration::service(&host, wanted.config.as_deref()) {
+        return ask_service(face, wanted, &socket);
     }
     let configuration = match configuration::load(&host, wanted.config.as_deref()) {
         Ok(configuration) => configuration,
@@ -80,8 +83,31 @@ pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     }
 }
 
+/// Asks the service, whose queue it is. It tries what is due without being asked; with `-qf`, or where letters are named,
+/// what it is to try is the caller's to say, as far as the letters are his.
+fn ask_service(face: Face<'_>, wanted: &Wanted, socket: &Path) -> u8 {
+    let Some(words) = wanted.words() else {
+        face.say("the text behind -qI, -qR and -qS may have no space in it where the service has the queue");
+        return sysexits::USAGE;
+    };
+    let interrupt = interruptible();
+    loop {
+        let status = service::ask(face, socket, &format!("XQUEUE RUN{words}"), &mut |_, text| {
+            if wanted.verbose {
+                face.say(text);
+            }
+            0
+        });
+        let Some(every) = wanted.every else { return status };
+        sleep(every, &interrupt);
+        if interrupt.is_tripped() {
+            return 0;
+        }
+    }
+}
+
 /// Whether `-q…` asks for a letter: whoever names some wants them now.
-fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
+pub(super) fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
     let letter = &listed.letter;
     let sender = letter.entry.envelope.reverse_path().to_string();
     let recipients = || letter.history.waiting().iter().map(|&n| letter.recipient(n).mailbox.to_string()).collect();
@@ -136,7 +162,7 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(),
     let mut swept = None::<Instant>;
     while !interrupt.is_tripped() {
         let began = Instant::now();
-        let Some(wait) = runs.turn(&mut swept)? else {
+        let Some(wait) = runs.turn(&mut swept, &HashSet::new())? else {
             match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
                 Some(again) => lock = again,
                 None => return Ok(()),
@@ -197,7 +223,7 @@ fn interruptible() -> Interrupt {
 }
 
 /// Sleeps, unless interrupted.
-fn sleep(time: Duration, interrupt: &Interrupt) {
+pub(super) fn sleep(time: Duration, interrupt: &Interrupt) {
     let (until, sleeper) = (Instant::now() + time, std::thread::current());
     let wake: Ending = Arc::new(move || sleeper.unpark());
     interrupt.register(&wake);
@@ -244,14 +270,16 @@ pub struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// One round of a runner that stays: what is due is tried, and now and then the janitor comes. Gives how long to wait
-    /// for the next round; `None` where no letter waits.
-    pub fn turn(&self, swept: &mut Option<Instant>) -> Result<Option<Duration>, Error> {
+    /// One round of a runner that stays: what is due or `urged` is tried, and now and then the janitor comes. Gives how long
+    /// to wait for the next round; `None` where no letter waits.
+    pub fn turn(&self, swept: &mut Option<Instant>, urged: &HashSet<Id>) -> Result<Option<Duration>, Error> {
         if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
             sweep(self.configuration, self.queue);
             *swept = Some(Instant::now());
         }
-        let tally = self.run(false, &|listed| listed.letter.is_due(SystemTime::now()))?;
+        let is_wanted =
+            |listed: &Listed| listed.letter.is_due(SystemTime::now()) || urged.contains(&listed.letter.entry.id);
+        let tally = self.run(false, &is_wanted)?;
         let now = SystemTime::now();
         let Some(due) = next_due(self.queue, now)? else { return Ok(None) };
         let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
@@ -266,48 +294,64 @@ impl Runs<'_> {
         desk.interrupt = self.interrupt.clone();
         desk.ledger = session_log::ledger(settings);
         desk.transcript = verbose.then(|| Arc::new(Dialogue) as _);
-        let progress = Progress::new(!verbose);
-        let run = Run {
-            desk: &desk,
-            office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
-            connections: settings.queue.connections,
-            now: &SystemTime::now,
-            started: SystemTime::now(),
-            progress: &|tally| progress.show(tally),
-        };
-        let tally = run.run(wanted);
-        progress.clear();
-        tally
+        Progress::during(!verbose, |progress| {
+            let run = Run {
+                desk: &desk,
+                office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
+                connections: settings.queue.connections,
+                now: &SystemTime::now,
+                started: SystemTime::now(),
+                progress: &|tally| progress.tell(*tally),
+            };
+            run.run(wanted)
+        })
     }
 }
 
 /// A line on a terminal that says how far a run has come. Nothing for a run that is over soon, and nothing elsewhere.
-struct Progress {
-    /// When it was last written; `None` where it is not.
-    shown: Option<Mutex<Instant>>,
+#[derive(Default)]
+pub(super) struct Progress {
+    tally: Mutex<Tally>,
+    over: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Progress {
-    fn new(wanted: bool) -> Self {
-        Self { shown: (wanted && std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now())) }
+    /// Does the work, and shows what it tells meanwhile.
+    pub(super) fn during<T>(wanted: bool, work: impl FnOnce(&Self) -> T) -> T {
+        let progress = Self::default();
+        std::thread::scope(|scope| {
+            let is_shown = wanted && std::io::stderr().is_terminal();
+            // Without the thread the work is done in silence.
+            let shown = is_shown.then(|| std::thread::Builder::new().spawn_scoped(scope, || progress.show()));
+            let done = work(&progress);
+            *progress.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            progress.ended.notify_all();
+            drop(shown);
+            done
+        })
     }
 
-    fn show(&self, tally: &Tally) {
-        let Some(mut shown) = self.shown.as_ref().and_then(|shown| shown.lock().ok()) else { return };
-        if shown.elapsed() >= Duration::from_millis(200) {
-            *shown = Instant::now();
-            let Tally { wanted, relayed, deferred, failed, .. } = tally;
-            let done = tally.done();
-            let _ = write!(
-                std::io::stderr(),
-                "\r\x1b[K{done} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed"
-            );
+    /// What is known now.
+    pub(super) fn tell(&self, tally: Tally) {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = tally;
+    }
+
+    fn show(&self) {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            over = self.ended.wait_timeout(over, TICK).unwrap_or_else(PoisonError::into_inner).0;
+            let line = if *over { String::new() } else { self.line() };
+            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+            if *over {
+                return;
+            }
         }
     }
 
-    fn clear(&self) {
-        if self.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+    fn line(&self) -> String {
+        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let Tally { wanted, relayed, deferred, failed, .. } = tally;
+        format!("{} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed", tally.done())
     }
 }

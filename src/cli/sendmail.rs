@@ -161,7 +161,7 @@ impl Transcript for Dialogue {
 /// What the words ask for; addresses are judged before anything is read.
 ///
 /// A letter for the service is left as it is, as a gateway's: who has the settings completes it.
-fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishes, Why> {
+pub(super) fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishes, Why> {
     let mut recipients = Vec::new();
     for word in &delivery.recipients {
         recipients.extend(parse_list(word).map_err(|error| Why::BadAddress(word.clone(), error))?);
@@ -190,13 +190,7 @@ fn take_letter(
     wishes: Wishes,
     watch: &Watch,
 ) -> Result<Letter, Why> {
-    // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
-    let mut spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
-    if configuration.service.is_some() {
-        // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
-        spool = spool.or_memory();
-    }
-    let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
+    let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool(configuration)));
     watch.message_is_read();
     let message = message.map_err(|unreadable| {
         // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
@@ -208,13 +202,35 @@ fn take_letter(
         // The one thing that the service cannot know.
         message.fields_mut().append(from_field(name, &host.login));
     }
+    let mut letter = prepare(configuration, host, wishes, message)?;
+    if delivery.gateway {
+        letter.message.leave_as_is();
+    }
+    Ok(letter)
+}
+
+/// Where a letter waits while it comes in.
+pub(super) fn spool(configuration: &Configuration) -> Spool {
+    // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
+    let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
+    if configuration.service.is_some() { spool.or_memory() } else { spool }
+}
+
+/// Makes a letter of a message.
+pub(super) fn prepare(
+    configuration: &Configuration,
+    host: &Host,
+    wishes: Wishes,
+    message: Message,
+) -> Result<Letter, Why> {
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
     Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
-fn hand_over(
+pub(super) fn hand_over(
     letter: &Letter,
     configuration: &Configuration,
     host: &Host,
@@ -230,9 +246,9 @@ fn hand_over(
     let wake = |queue: &Queue| run::wake(queue, configuration);
     let rules = run::rules(configuration, host);
     let keep = dir.map(|dir| Keep { dir, rules, wake: &wake, now: &SystemTime::now });
-    // Whoever watches the dialogue wants to see its end.
+    // Whoever watches wants to see the end.
     let limit = match &configuration.service {
-        _ if delivery.verbose => ATTEMPT,
+        _ if delivery.verbose || delivery.is_watched => ATTEMPT,
         Some(_) => service::patience(settings.queue.deadline, letter.message.size()),
         None if keep.is_none() => ATTEMPT,
         None => settings.queue.deadline,
@@ -307,7 +323,7 @@ fn is_unreached(end: &End) -> bool {
 }
 
 /// Says what has to be said and makes the status of it.
-fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
+pub(super) fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
     let watched = || delivery.verbose || std::io::stderr().is_terminal();
     let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
     match end {
@@ -325,7 +341,8 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             }
         }
         End::Partly(attempted) => {
-            for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
+            // All of them: whoever sends again must know who has it already.
+            for one in attempted {
                 speak(one, Next::Nothing);
             }
         }
@@ -349,7 +366,7 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
 }
 
 /// Nobody has the letter: logs it, says it, and gives the status back.
-fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u8, sentence: &str) -> u8 {
+pub(super) fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u8, sentence: &str) -> u8 {
     tracing::warn!(message = "rejected", uid = host.uid, exit = status, reason = sentence);
     if delivery.errors != ErrorMode::Quiet {
         face.say(sentence);
@@ -365,7 +382,7 @@ fn is_ours(outcome: &Outcome) -> bool {
 
 /// Reads and discards what is left of standard input, within bounds: an early exit would break the caller's
 /// pipe, and it would never see our status.
-fn drain() {
+pub(super) fn drain() {
     let mut input = std::io::stdin().lock();
     if input.is_terminal() {
         return;

@@ -9,28 +9,33 @@
 //! the service within ten seconds: see `serve` for the sessions; letters that are on their way to the relay may arrive,
 //! and what has not by then is put off.
 
+mod errands;
+
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::{self, Host};
 use super::run::{self, Runs};
 use super::sendmail::Face;
-use super::{bs, log, mailq, signals};
+use super::{bs, log, signals};
 use crate::aliases::Aliases;
 use crate::config::Serve;
 use crate::envelope::{Envelope, Mailbox, Recipient, ReversePath};
 use crate::message::fields::Field;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
-use crate::queue::{Listed, Queue, RunnerLock, Spool};
+use crate::queue::{Id, Queue, RunnerLock, Spool};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Limits, Notify, Patience, Peer, Service, TooMany, Visit};
 use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
+use crate::smtp::plan::XGATEWAY;
 use crate::smtp::server::{Answer, Auth, End, Guest, Mail, Postmaster, Terms, serve};
 use crate::submit::{Counter, Here, Keep, Letter, Why};
+use errands::Errand;
 use jiff::tz::TimeZone;
 use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
@@ -52,7 +57,7 @@ const LOOK: u64 = 256 * 1024;
 /// Letters that are written to the queue at a time: each needs two buffers of 64 KiB.
 const WRITERS: usize = 8;
 
-/// Our verb: what waits, as `mailq` prints it. Only where the kernel says who asks.
+/// Our verb: what waits, and what is to be done about it. Only where the kernel says who asks.
 const XQUEUE: &str = "XQUEUE";
 
 /// Serves until it is told to stop. Returns the exit status.
@@ -105,6 +110,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
         zone: host::time_zone(),
         writers: Places::new(WRITERS),
         heavy: Mutex::new(()),
+        urged: Mutex::default(),
     };
     let calls = match Bell::new().and_then(|(bell, calls)| hear(bell).map(|()| calls)) {
         Ok(calls) => calls,
@@ -201,6 +207,8 @@ struct House<'a> {
     writers: Places,
     /// Held while a letter is worked on as a whole: one such at a time is memory enough.
     heavy: Mutex<()>,
+    /// Letters that somebody wants to be tried in the runner's next round, due or not.
+    urged: Mutex<HashSet<Id>>,
 }
 
 impl House<'_> {
@@ -275,7 +283,8 @@ impl House<'_> {
                 queue: &self.queue,
                 interrupt: interrupt.clone(),
             };
-            let wait = runs.turn(&mut swept).unwrap_or_else(|error| {
+            let urged = std::mem::take(&mut *self.urged.lock().unwrap_or_else(PoisonError::into_inner));
+            let wait = runs.turn(&mut swept, &urged).unwrap_or_else(|error| {
                 tracing::error!(message = "unable", reason = %error);
                 Some(PAUSE)
             });
@@ -480,8 +489,9 @@ impl Clerk<'_> {
         let counter = Counter { settings: &self.book.configuration.settings, aliases: &self.book.aliases, here: &here };
         let _alone = message.facts().long_line.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
         let signed = self.signed(envelope);
-        let mut letter =
-            counter.adopt(signed.as_ref().unwrap_or(envelope), message).map_err(|why| self.answer(&why))?;
+        let mut letter = counter
+            .adopt(signed.as_ref().unwrap_or(envelope), message, bs::how(mail))
+            .map_err(|why| self.answer(&why))?;
         letter.message.fields_mut().insert(0, self.stamp(guest, mail, &here.date));
         Ok(letter)
     }
@@ -528,28 +538,18 @@ impl Postmaster for Clerk<'_> {
 
     fn verbs(&self) -> &'static [&'static str] {
         match self.peer {
-            Peer::Local { .. } => &[XQUEUE],
-            Peer::Loopback(_) => &[],
+            Peer::Local { .. } => &[XQUEUE, XGATEWAY],
+            Peer::Loopback(_) => &[XGATEWAY],
         }
     }
 
-    /// Root and the service's own user and group see every letter, others see theirs.
-    fn obey(&mut self, _: &Guest, _: &str, tell: &mut dyn FnMut(&str)) -> Answer {
-        let Peer::Local { uid, gid } = self.peer else { return Answer::new(502, (5, 1), "there is no such command") };
-        let all = uid == 0 || uid == self.house.host.uid || gid == nix::unistd::getgid().as_raw();
-        let wanted = |listed: &Listed| all || listed.letter.entry.uid == uid;
-        let mut unread = None;
-        let listed = mailq::list(&self.house.queue, &wanted, tell, &mut |error| {
-            tracing::error!(message = "unreadable", reason = %error);
-            unread.get_or_insert_with(|| error.to_string());
-        });
-        match (listed, unread) {
-            (Ok(()), None) => Answer::new(250, (0, 0), "that is all"),
-            (Err(error), _) => Answer::new(451, (3, 0), printable(&error.to_string())),
-            // Whose letter it is stands in it; a stranger is not told its name.
-            (Ok(()), Some(text)) => {
-                Answer::new(451, (3, 0), if all { printable(&text) } else { "not every letter can be read".into() })
+    fn obey(&mut self, _: &Guest, verb: &str, words: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+        match self.peer {
+            Peer::Local { uid, gid } if verb == XQUEUE => {
+                let all = uid == 0 || uid == self.house.host.uid || gid == nix::unistd::getgid().as_raw();
+                Errand { clerk: self, uid, all }.obey(words, tell)
             }
+            Peer::Local { .. } | Peer::Loopback(_) => Answer::new(503, (5, 1), "that stands behind MAIL"),
         }
     }
 

@@ -16,7 +16,7 @@ const ENCODED_LINE: usize = 76;
 
 /// A body encoding that octets are pushed through: canonical text in, canonical text out.
 #[derive(Debug)]
-pub(super) enum Encoder {
+pub enum Encoder {
     /// For text.
     QuotedPrintable(QuotedPrintable),
     /// For anything else.
@@ -27,7 +27,7 @@ pub(super) enum Encoder {
 
 impl Encoder {
     /// Takes the next octets of a line, without its CRLF.
-    pub(super) fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+    pub fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => octets.iter().for_each(|octet| encoder.octet(*octet, out)),
             Self::Base64(encoder) => encoder.push(octets, out),
@@ -36,7 +36,7 @@ impl Encoder {
     }
 
     /// Takes a CRLF inside the body.
-    pub(super) fn line_end(&mut self, out: &mut Vec<u8>) {
+    pub fn line_end(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => encoder.end_line(out),
             Self::Base64(encoder) => encoder.push(b"\r\n", out),
@@ -45,7 +45,7 @@ impl Encoder {
     }
 
     /// Ends the body. The CRLF behind it is the caller's.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => encoder.flush_space(out),
             Self::Base64(encoder) => encoder.finish(out),
@@ -56,7 +56,7 @@ impl Encoder {
 
 /// RFC 2045 §6.7.
 #[derive(Debug, Default)]
-pub(super) struct QuotedPrintable {
+pub struct QuotedPrintable {
     column: usize,
     /// A space or tab that must be encoded if the line ends behind it.
     space: Option<u8>,
@@ -105,7 +105,7 @@ fn hex(octet: u8) -> [u8; 3] {
 
 /// RFC 2045 §6.8.
 #[derive(Debug, Default)]
-pub(super) struct Base64 {
+pub struct Base64 {
     /// Octets that do not fill a line yet.
     held: Vec<u8>,
     begun: bool,
@@ -135,7 +135,7 @@ impl Base64 {
 
 /// Breaks lines of base64 and quoted-printable where that means nothing (RFC 2045 §6.7 rule 5, §6.8).
 #[derive(Debug)]
-pub(super) struct Folder {
+pub struct Folder {
     /// What a break is written as: quoted-printable has its soft one.
     soft: &'static [u8],
     column: usize,
@@ -191,7 +191,7 @@ impl Encoding {
 }
 
 /// A name as a phrase (RFC 5322 §3.2.5): bare, quoted or encoded, whichever it needs. No name can bring a line end.
-pub(super) fn phrase(name: &str) -> String {
+pub fn phrase(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let name = name.trim();
     if !name.is_ascii() {
@@ -204,7 +204,7 @@ pub(super) fn phrase(name: &str) -> String {
 }
 
 /// Text as encoded words of at most 75 characters each, folded between them (RFC 2047 §2).
-fn encoded_words(text: &str) -> String {
+pub fn encoded_words(text: &str) -> String {
     let mut words: Vec<String> = vec![String::new()];
     for c in text.chars() {
         if words.last().is_some_and(|word| word.len() + c.len_utf8() > 45) {
@@ -258,7 +258,7 @@ const ADDRESSES: [&str; 9] =
     ["From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc"];
 
 /// A field with its eight-bit text in encoded words; `None` where its grammar has no place for them.
-pub(super) fn field_in_ascii(field: &Field) -> Option<Field> {
+pub fn field_in_ascii(field: &Field) -> Option<Field> {
     let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
     if is_one_of(&STRUCTURED) {
         return None;

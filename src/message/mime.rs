@@ -71,7 +71,7 @@ pub(super) fn convert(message: &Message, aim: Aim) -> Result<Message, CannotConv
     if aim == Aim::SevenBit && facts.facts.eight_bit {
         return Err(CannotConvert::Structure);
     }
-    Ok(Message { fields, body: Arc::new(body), facts: facts.facts })
+    Ok(Message { fields, body: Arc::new(body), facts: facts.facts, as_is: message.as_is })
 }
 
 /// Pushes a whole body through a walker.
@@ -561,14 +561,15 @@ impl Found {
 
 /// Whether octets that come in pieces are UTF-8.
 #[derive(Debug, Default)]
-struct Utf8 {
+pub struct Utf8 {
     /// The start of a character that the next piece goes on with.
     held: Vec<u8>,
     is_wrong: bool,
 }
 
 impl Utf8 {
-    fn take(&mut self, octets: &[u8]) {
+    /// Takes the next octets.
+    pub fn take(&mut self, octets: &[u8]) {
         if self.is_wrong || (self.held.is_empty() && octets.is_ascii()) {
             return;
         }
@@ -580,7 +581,8 @@ impl Utf8 {
         }
     }
 
-    fn is_right(&self) -> bool {
+    /// Whether all that came so far is whole and right.
+    pub fn is_right(&self) -> bool {
         !self.is_wrong && self.held.is_empty()
     }
 }

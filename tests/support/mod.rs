@@ -20,5 +20,6 @@ pub mod peer;
 pub mod postfix;
 pub mod relay;
 pub mod sendmail;
+pub mod terminal;
 pub mod tokens;
 pub mod unpacked;
