@@ -12,6 +12,7 @@ pub mod authority;
 pub mod case;
 pub mod certificates;
 pub mod desktop;
+pub mod dovecot;
 pub mod household;
 pub mod letter;
 pub mod machine;
