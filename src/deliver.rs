@@ -9,7 +9,7 @@ mod carrier;
 mod desk;
 
 pub use carrier::Carrier;
-pub use desk::{Closed, Desk, Open};
+pub use desk::{Closed, Desk, Open, identity};
 
 use crate::envelope::{Envelope, Mailbox, ReversePath};
 use crate::message::Message;

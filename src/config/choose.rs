@@ -117,10 +117,16 @@ pub fn account<'a>(
     }
     let accounts = &settings.accounts;
     let by_recipient = accounts.iter().find(|account| matches_one(&account.recipients, &plain(to)));
-    if let Some(account) = by_recipient.or_else(|| path.and_then(|path| by_path(settings, path))) {
-        return Ok(account);
+    match by_recipient.or_else(|| path.and_then(|path| by_path(settings, path))) {
+        Some(account) => Ok(account),
+        None => usual(settings, None),
     }
-    if let Some(name) = &settings.default {
+}
+
+/// The account that is named, else the one that is used when nothing else chooses one.
+pub fn usual<'a>(settings: &'a Settings, named: Option<&str>) -> Result<&'a Account, NoAccount> {
+    let accounts = &settings.accounts;
+    if let Some(name) = named.or(settings.default.as_deref()) {
         return by_name(settings, name);
     }
     let unnamed = accounts.iter().find(|account| account.name == "default").or_else(|| accounts.first());

@@ -6,6 +6,9 @@
 
 mod check;
 pub mod choose;
+#[cfg(fuzzing)]
+pub mod fuzz;
+pub mod import;
 pub mod load;
 mod mailrc;
 pub mod msmtprc;
@@ -16,7 +19,7 @@ mod serve;
 mod spelling;
 pub mod toml;
 
-pub use oauth::{OAuth, TokenUrl};
+pub use oauth::{Consent, OAuth, TokenUrl};
 pub use serve::Serve;
 
 use crate::envelope::{Notify, Ret};
@@ -332,8 +335,19 @@ pub enum PasswordSource {
     Credential(String),
     /// `~/.netrc` (or the file that is named): the entry for host and user.
     Netrc(Option<PathBuf>),
+    /// The desktop's keyring, where `pillarbox login` puts it.
+    Keyring(Keepsake),
     /// An access token, for which a refresh token is exchanged.
     OAuth(Box<OAuth>),
+}
+
+/// What the keyring has of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keepsake {
+    /// Its password.
+    Password,
+    /// The token that access tokens are had for.
+    RefreshToken,
 }
 
 impl std::fmt::Debug for PasswordSource {
@@ -345,6 +359,7 @@ impl std::fmt::Debug for PasswordSource {
             Self::Eval(_) => f.write_str("Eval"),
             Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
             Self::Netrc(path) => f.debug_tuple("Netrc").field(path).finish(),
+            Self::Keyring(what) => f.debug_tuple("Keyring").field(what).finish(),
             Self::OAuth(oauth) => oauth.fmt(f),
         }
     }

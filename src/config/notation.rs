@@ -59,6 +59,10 @@ pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
     if text.contains("://") {
         return Err("is a URL; write the host alone, and the rest as port, tls, user and password".to_owned());
     }
+    if text.contains('@') {
+        // What stands before it may be a password, and is not repeated.
+        return Err("has an @ in it; write the host alone, and the rest as user and password".to_owned());
+    }
     let (name, port) = name_and_port(text)?;
     Ok(Written::Tcp(name.to_owned(), port))
 }

@@ -255,14 +255,15 @@ impl Open {
 }
 
 /// Whose password a host is shown.
-fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
-    let host = match host {
+pub fn identity<'a>(account: &'a Account, host: &'a Host) -> Identity<'a> {
+    let name = |host: &'a Host| match host {
         Host::Tcp { name, .. } => name.as_str(),
         Host::Unix(_) => "localhost",
         Host::Srv(domain) => domain.as_str(),
         Host::Mx(_) => "",
     };
-    Identity { host, user: account.user.as_deref().unwrap_or_default() }
+    let (host, user) = (name(host), account.user.as_deref().unwrap_or_default());
+    Identity { host, user, first: account.hosts.first().map_or(host, name) }
 }
 
 /// Whether the relay has refused what we showed it to authenticate by.

@@ -66,6 +66,7 @@ pub(super) fn secret(source: &PasswordSource, account: &Account) -> Option<Strin
             "Only the service can read it: LoadCredential={name}:FILE in its unit, and systemctl status pillarbox says whether it could."
         ),
         PasswordSource::Netrc(_) => format!("It needs a line: machine HOST login {user} password PASSWORD"),
+        PasswordSource::Keyring(_) => format!("pillarbox login {} puts it there.", account.name),
         PasswordSource::OAuth(_) | PasswordSource::File(_) | PasswordSource::Literal(_) => return None,
     })
 }

@@ -198,7 +198,7 @@ impl Check<'_, '_> {
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));
-        let me = || account.from.clone().unwrap_or_else(|| here.login.clone());
+        let me = || account.from.clone().unwrap_or_else(|| here.caller.login.clone());
         let to = self.send.map_or_else(me, str::to_owned);
         let recipients = parse_list(&to).map_err(|error| Why::BadAddress(to.clone(), error))?;
         let wishes = Wishes {
@@ -347,6 +347,7 @@ fn where_from(source: &PasswordSource) -> String {
         PasswordSource::Command(words) => format!("the command {}", printable(&words.join(" "))),
         PasswordSource::Eval(line) => format!("the command {}", printable(line)),
         PasswordSource::Credential(name) => format!("systemd's credential {}", printable(name)),
+        PasswordSource::Keyring(_) => "the keyring".to_owned(),
         PasswordSource::Netrc(None) => "~/.netrc".to_owned(),
         PasswordSource::OAuth(_) => "a token endpoint".to_owned(),
     }

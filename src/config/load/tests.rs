@@ -28,7 +28,7 @@ impl Home {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn sources(&self) -> Sources {
+    fn sources(&self) -> Sources<'_> {
         Sources {
             argument: None,
             environment: None,
@@ -36,7 +36,10 @@ impl Home {
             home: Some(self.0.path().to_owned()),
             uid: uid(),
             etc: self.path("etc"),
-            around: Surroundings { home: Some(self.0.path().to_owned()), ..Surroundings::default() },
+            around: LazyCell::new(Box::new(|| Surroundings {
+                home: Some(self.0.path().to_owned()),
+                ..Surroundings::default()
+            })),
             arguments: Vec::new(),
             trusts_arguments: false,
             own_only: false,

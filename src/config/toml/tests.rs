@@ -187,12 +187,13 @@ root = ["a@x.org", "alice"]
 
 #[test]
 fn passwords_have_many_sources() {
-    use PasswordSource::{Command, Credential, File, Netrc};
+    use PasswordSource::{Command, Credential, File, Keyring, Netrc};
     for (written, source) in [
         ("{ command = [\"gpg\", \"-d\", \"x y\"] }", Command(vec!["gpg".into(), "-d".into(), "x y".into()])),
         ("{ command = \"a | b\" }", Command(vec!["a | b".into()])),
         ("{ file = \"~/pw\" }", File("/home/a/pw".into())),
         ("{ credential = \"relay\" }", Credential("relay".into())),
+        ("{ keyring = true }", Keyring(Keepsake::Password)),
         ("{ netrc = true }", Netrc(None)),
         ("{ netrc = \"~/.n\" }", Netrc(Some("/home/a/.n".into()))),
     ] {
@@ -218,12 +219,14 @@ auth = "xoauth2"
 provider = "microsoft"
 tenant = "example.com"
 client_id = "c"
-refresh_token = { command = "pass r" }
+refresh_token = { keyring = true }
 [account.o]
 host = "h"
 user = "u"
 [account.o.password.oauth]
 token_url = "https://sso.example.com:8443/token"
+auth_url = "https://sso.example.com:8443/auth"
+device_url = "https://sso.example.com:8443/device"
 scope = "smtp"
 client_id = "c"
 refresh_token = { file = "~/r" }
@@ -241,10 +244,13 @@ pin = "sha256:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
     assert_eq!((g.2.refresh_token, g.2.scope), (PasswordSource::Credential("r".to_owned()), None));
     let url = "https://login.microsoftonline.com/example.com/oauth2/v2.0/token";
     assert_eq!((m.0, m.1.as_str()), (Auth::XOAuth2, url));
-    assert_eq!(m.2.refresh_token, PasswordSource::Command(vec!["pass r".to_owned()]));
+    assert_eq!(m.2.refresh_token, PasswordSource::Keyring(Keepsake::RefreshToken));
+    assert!(m.2.consent.device_url.is_some() && m.2.consent.by_name && g.2.consent.device_url.is_none());
     assert!(m.2.scope.is_some_and(|scope| scope.starts_with("https://outlook.office.com/SMTP.Send")));
     assert_eq!((o.0, o.1.as_str()), (Auth::Bearer, "https://sso.example.com:8443/token"));
     assert_eq!((o.2.scope.as_deref(), o.2.refresh_token), (Some("smtp"), PasswordSource::File("/home/a/r".into())));
+    assert_eq!(o.2.consent.scope.as_deref(), Some("smtp"));
+    assert_eq!(o.2.consent.device_url.unwrap().to_string(), "https://sso.example.com:8443/device");
     assert_eq!((o.2.ca_file, o.2.pins), (Some("/home/a/ca.pem".into()), vec![[0xab; 32]]));
     for key in keys().iter().filter_map(|key| key.strip_prefix("password.oauth.")) {
         assert!(text.contains(&format!("{key} =")), "{key} is not tested here");
@@ -296,7 +302,7 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         ("from = \"a b c\"", "c.toml:3:8: from: \"a b c\" at column"),
         ("ca_file = \"ca.pem\"", "c.toml:3:11: ca_file: \"ca.pem\" is not absolute"),
-        ("password = { keyring = true }", "c.toml:3:14: password: keyring is not in this version"),
+        ("password = { keyring = \"work\" }", "c.toml:3:24: password: keyring: can only be true; allowed: true"),
         (
             "password = { comand = \"x\" }",
             "c.toml:3:14: password: there is no key \"comand\" in password (did you mean \"command\"?)",
