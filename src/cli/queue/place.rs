@@ -125,9 +125,13 @@ pub trait Place {
 pub fn ways(settings: &Settings, letter: &Letter) -> Vec<String> {
     let envelope = letter.remaining().unwrap_or_else(|| letter.entry.envelope.clone());
     let routes = choose::routes(settings, letter.entry.account.as_deref(), &envelope);
-    let mut names: Vec<String> = routes.unwrap_or_default().iter().map(|route| route.to.account.name.clone()).collect();
-    // With direct delivery each domain has a route.
-    names.dedup();
+    let mut names = Vec::new();
+    for route in routes.unwrap_or_default() {
+        // With direct delivery each domain has a route.
+        if !names.contains(&route.to.account.name) {
+            names.push(route.to.account.name.clone());
+        }
+    }
     names
 }
 
