@@ -1,7 +1,9 @@
-//! What the program is made of: licences that MIT may be mixed with, and nothing that was decided against.
+//! What the program is made of: licences that MIT may be mixed with, nothing that was decided against, nothing twice that need
+//! not be, and no version with a known flaw.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
+use std::path::Path;
 use std::process::Command;
 
 /// Each may be used without a condition that binds our own code.
@@ -115,4 +117,89 @@ fn nothing_that_was_decided_against_has_crept_in() {
             assert!(!features.iter().any(|feature| NOT_OF_LETTRE.contains(&feature.as_str().unwrap())), "{features:?}");
         }
     }
+}
+
+/// Crates that are there in two versions, since others want both; a third pair needs a look before it gets a line here.
+const TWICE: [&str; 4] = ["getrandom", "nom", "syn", "synstructure"];
+
+/// Names and versions of all crates that are built.
+fn crates() -> Vec<(String, semver::Version)> {
+    let metadata = metadata();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let is_built = |package: &&Value| nodes.iter().any(|node| node["id"] == package["id"]);
+    let packages = metadata["packages"].as_array().unwrap().iter().filter(is_built);
+    packages.map(|package| (name(package).to_owned(), package["version"].as_str().unwrap().parse().unwrap())).collect()
+}
+
+#[test]
+fn no_crate_is_there_twice_but_those_that_are_known() {
+    let mut names: Vec<String> = crates().into_iter().map(|(name, _)| name).collect();
+    names.sort();
+    let mut twice: Vec<&String> = names.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| &pair[0]).collect();
+    twice.dedup();
+    assert!(twice.iter().all(|name| TWICE.contains(&name.as_str())), "{twice:?}");
+}
+
+/// The advisories of RustSec's database below `db` that hold for these crates: number, crate and whether it is more than a
+/// remark (that it is unmaintained, say).
+fn advisories(db: &Path, crates: &[(String, semver::Version)]) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    for (name, version) in crates {
+        let Ok(files) = std::fs::read_dir(db.join("crates").join(name)) else { continue };
+        for file in files {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let head = text.split("```toml\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+            let head: toml::Table = head.parse().unwrap();
+            let advisory = &head["advisory"];
+            let meets = |key: &str| {
+                let ranges =
+                    head.get("versions").and_then(|versions| versions.get(key)).and_then(toml::Value::as_array);
+                let mut ranges = ranges.into_iter().flatten().map(|range| range.as_str().unwrap());
+                ranges.any(|range| semver::VersionReq::parse(range).unwrap().matches(version))
+            };
+            if advisory.get("withdrawn").is_none() && !meets("patched") && !meets("unaffected") {
+                let told = format!("{}: {name} {version}", advisory["id"].as_str().unwrap());
+                found.push((told, advisory.get("informational").is_none()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn an_advisory_holds_for_the_versions_that_it_names() {
+    let db = tempfile::tempdir().unwrap();
+    let dir = db.path().join("crates/lettre");
+    std::fs::create_dir_all(&dir).unwrap();
+    let version =
+        |text: &str| vec![("lettre".to_owned(), text.parse().unwrap()), ("md5".to_owned(), text.parse().unwrap())];
+    for (more, versions, held, is_flaw) in [
+        ("", "patched = [\">= 0.9.6\"]\nunaffected = [\"< 0.7\"]", &["0.7.0", "0.9.5"][..], true),
+        ("", "patched = [\"^0.9.6\", \">= 0.10.0\"]", &["0.6.0", "0.7.0", "0.9.5"], true),
+        ("informational = \"unmaintained\"", "patched = []", &["0.6.0", "0.7.0", "0.9.5", "0.9.6", "0.11.23"], false),
+        ("withdrawn = \"2026-01-01\"", "patched = []", &[], false),
+    ] {
+        let text = format!(
+            "```toml\n[advisory]\nid = \"X-1\"\npackage = \"lettre\"\n{more}\n[versions]\n{versions}\n```\n# Title\n"
+        );
+        std::fs::write(dir.join("X-1.md"), text).unwrap();
+        for number in ["0.6.0", "0.7.0", "0.9.5", "0.9.6", "0.11.23"] {
+            let expected = held.contains(&number).then(|| (format!("X-1: lettre {number}"), is_flaw));
+            assert_eq!(advisories(db.path(), &version(number)), Vec::from_iter(expected), "{versions}");
+        }
+    }
+}
+
+/// `RUSTSEC_DB` names a checkout of <https://github.com/rustsec/advisory-db>. Without one there is nothing to look into.
+#[test]
+fn no_crate_has_a_known_flaw() {
+    let Some(db) = std::env::var_os("RUSTSEC_DB") else {
+        println!("skipped: RUSTSEC_DB names no database of advisories");
+        return;
+    };
+    let db = Path::new(&db);
+    assert!(db.join("crates").is_dir(), "{} is no advisory database", db.display());
+    let (flaws, remarks): (Vec<_>, Vec<_>) = advisories(db, &crates()).into_iter().partition(|(_, is_flaw)| *is_flaw);
+    println!("remarks: {remarks:?}");
+    assert!(flaws.is_empty(), "{flaws:?}");
 }
