@@ -5,7 +5,8 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, mail, queue, run, sandbox, serve};
+use super::{check, import, login, mail, queue, run, sandbox, serve};
+use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -20,6 +21,7 @@ pub struct Words {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// Look at the queue and change it.
     Queue {
@@ -37,6 +39,8 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Make a configuration of another program's.
+    Import(import::Words),
     /// Send a text and files.
     #[command(disable_help_flag = true)]
     Mail {
@@ -44,6 +48,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<OsString>,
     },
+    /// Put an account's password where it is looked for: into the keyring, or a file.
+    Login(login::Login),
+    /// Take it away from there.
+    Logout(login::Logout),
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -61,6 +69,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if words.next_if(|word| word == "mail").is_some() {
         return mail::main("pillarbox", words);
     }
+    if program == secret::KEEPER {
+        return login::keeper(words);
+    }
     let face = Face { program: "pillarbox" };
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
         Ok(Words { command: Command::Queue { config, action } }) => {
@@ -75,7 +86,10 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Import(words) }) => import::main(face, &words),
         Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
+        Ok(Words { command: Command::Login(words) }) => login::login(face, &words),
+        Ok(Words { command: Command::Logout(words) }) => login::logout(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

@@ -98,7 +98,11 @@ pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
                 }
             }
             Err(error) if is_absent(&path, &error) => {}
-            Err(error) => return Err(unreadable(&path, &error)),
+            Err(error) => {
+                let denied = error.kind() == ErrorKind::PermissionDenied;
+                let hint = if denied && path == sources.etc.join("pillarbox/config.toml") { SERVICES } else { "" };
+                return Err(Broken::one(format!("{}{hint}", unreadable(&path, &error))));
+            }
         }
     }
     let around = &sources.around;
@@ -108,6 +112,10 @@ pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
         ..Settings::default()
     }))
 }
+
+/// What a user is told whom the machine's configuration is closed to.
+const SERVICES: &str = "; it is for the machine's service, which does not run (root starts it: systemctl enable --now \
+                        pillarbox); a configuration of your own would do as well";
 
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
 fn places(sources: &Sources<'_>) -> Vec<PathBuf> {
@@ -329,12 +337,18 @@ fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken>
             PasswordSource::Literal(_) => return None,
             PasswordSource::Command(_) | PasswordSource::Eval(_) => "run a command",
             PasswordSource::OAuth(_) => "exchange a token",
+            PasswordSource::Keyring(_) => "ask the keyring",
             PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read another file",
         };
         Some(format!("{}: account {:?} would {what} for its password; {mend}", path.display(), account.name))
     };
     let refused: Vec<String> = accounts.iter().filter_map(refused).collect();
     if refused.is_empty() { Ok(()) } else { Err(Broken(refused)) }
+}
+
+/// A file's text, whoever may read it; what is not UTF-8 becomes U+FFFD.
+pub(super) fn text(path: &Path) -> io::Result<Zeroizing<String>> {
+    Ok(Zeroizing::new(String::from_utf8_lossy(&Opened::open(path)?.octets).into_owned()))
 }
 
 /// A file's content, and whose it is.

@@ -90,9 +90,16 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
         ("Message-ID", &|| format!("<{}>", with.message_id)),
     ];
     if let Some(top) = resent.first() {
+        // Looked for before any is inserted: that moves the places.
+        let block: Vec<String> = fields
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| resent.contains(i))
+            .map(|(_, field)| field.name().to_lowercase())
+            .collect();
         for (name, value) in own.into_iter().rev() {
             let name = format!("Resent-{name}");
-            if !resent.iter().any(|i| fields.iter().nth(*i).is_some_and(|field| field.is(&name))) {
+            if !block.contains(&name.to_lowercase()) {
                 fields.insert(*top, Field::of(&name, &value()));
             }
         }
@@ -254,6 +261,15 @@ mod tests {
         let head = "Received: x\nResent-From: alice@box.example\nResent-Date: DATE\nResent-Message-ID: <ID@box>\nResent-To: n@x\nReceived: y\n";
         assert!(out.starts_with(head), "{out}");
         assert!(!out.contains("\nDate:"), "{out}");
+    }
+
+    #[test]
+    fn a_resent_block_that_lacks_one_field_gets_that_one_only() {
+        let header = "Resent-From: o@x\nResent-Message-ID: <m>\nResent-To: n@x\nFrom: f@x\n";
+        assert_eq!(completed(header, How::Full, "x"), format!("Resent-Date: DATE\n{header}"));
+        let header = "Resent-To: n@x\nResent-Date: d\nFrom: f@x\n";
+        let own = "Resent-From: alice@box.example\nResent-Message-ID: <ID@box>\n";
+        assert_eq!(completed(header, How::Full, ""), format!("{own}{header}"));
     }
 
     #[test]

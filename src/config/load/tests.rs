@@ -54,7 +54,7 @@ impl Home {
         let settings = self.load().unwrap()?;
         match &settings.accounts[0].hosts[0] {
             crate::config::Host::Tcp { name, .. } => Some(name.clone()),
-            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) => None,
+            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) | crate::config::Host::Mx(_) => None,
         }
     }
 }
@@ -112,6 +112,7 @@ fn to_a_users_msmtprc_the_systems_accounts_are_added() {
         let host = |account: &Account| match &account.hosts[0] {
             crate::config::Host::Tcp { name, .. } => format!("{}={name}", account.name),
             crate::config::Host::Srv(domain) => domain.clone(),
+            crate::config::Host::Mx(port) => format!("mx:{port}"),
             crate::config::Host::Unix(path) => path.display().to_string(),
         };
         (settings.accounts.iter().map(host).collect::<Vec<_>>().join(" "), settings.log.len())
