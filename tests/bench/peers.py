@@ -499,6 +499,7 @@ class Opensmtpd(Daemon):
         if self.daemon:
             self.daemon.wait()
             self.daemon = None
+        self.jail.do("sh", "-c", "rm -rf /var/spool/smtpd/queue/*")
 
 
 class PostfixRelay(Postfix):
