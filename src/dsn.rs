@@ -264,19 +264,40 @@ struct Original {
 /// The most that is sent back: a header that is longer loses its end, a letter that is longer its body.
 const MOST: u64 = 50_000;
 
+/// Octets of a line that every relay takes (RFC 5321 §4.5.3.1.6, without CRLF). A report must not bounce.
+const LONGEST_LINE: usize = 998;
+
+/// A header's octets, its lines broken where they are too long: what is sent back is for people to look at.
+fn broken(octets: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(octets.len());
+    for mut line in octets.split_inclusive(|octet| *octet == b'\n') {
+        while line.len() > LONGEST_LINE + 2 {
+            // Not within a character of UTF-8.
+            let end = (900..=903).rev().find(|&end| line[end] & 0xC0 != 0x80).unwrap_or(903);
+            out.extend_from_slice(&line[..end]);
+            out.extend_from_slice(b"\r\n ");
+            line = &line[end..];
+        }
+        out.extend_from_slice(line);
+    }
+    out
+}
+
 impl Original {
     fn read(letter: &Letter, content: &dyn Content) -> io::Result<Self> {
-        let whole = letter.entry.envelope.ret == Some(Ret::Full) && content.len() <= MOST;
-        let wanted = if whole { content.len() } else { letter.entry.header_len.min(MOST) };
+        let mut whole = letter.entry.envelope.ret == Some(Ret::Full) && content.len() <= MOST;
+        let header_len = letter.entry.header_len.min(MOST);
         let mut octets = Vec::new();
-        content.reader()?.take(wanted).read_to_end(&mut octets)?;
+        content.reader()?.take(if whole { content.len() } else { header_len }).read_to_end(&mut octets)?;
+        let header_len = usize::try_from(header_len).map_or(octets.len(), |end| end.min(octets.len()));
+        let subject = subject(&String::from_utf8_lossy(&octets[..header_len]));
+        whole &= octets.split(|octet| *octet == b'\n').all(|line| line.len() <= LONGEST_LINE + 1);
         if !whole {
+            octets.truncate(header_len);
             let end = memchr::memmem::rfind(&octets, b"\r\n").map_or(0, |end| end + 2);
             octets.truncate(end);
+            octets = broken(&octets);
         }
-        let header =
-            &octets[..usize::try_from(letter.entry.header_len).map_or(octets.len(), |end| end.min(octets.len()))];
-        let subject = subject(&String::from_utf8_lossy(header));
         Ok(if whole {
             Self { kind: "message/rfc822", what: "Undelivered message", octets, subject }
         } else {

@@ -8,7 +8,7 @@
 //! ```text
 //! roof   cli                                           words, numbers, clock, environment
 //! 4 work submit  settle  deliver  runner  dsn          one submission, one end, one attempt, one run, one bounce,
-//!        sandbox  serve                                one trial relay, one service
+//!        sandbox  serve  compose                       one trial relay, one service, one letter from a text and files
 //! 3 wire smtp  relay  http                             the only place that speaks SMTP; one form for a token
 //! 2 disk queue                                         what survives a power cut
 //! 1 told config  aliases  secret                       what the user told us; what nobody must see printed
@@ -18,6 +18,7 @@
 
 pub mod aliases;
 pub mod cli;
+pub mod compose;
 pub mod config;
 pub mod deliver;
 pub mod dsn;

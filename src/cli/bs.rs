@@ -11,6 +11,7 @@ use super::meaning::{Delivery, Mode};
 use super::sendmail::Face;
 use super::{log, run, say, service};
 use crate::envelope::Envelope;
+use crate::message::complete::How;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
 use crate::queue::{self, Queue, Spool};
@@ -76,7 +77,13 @@ impl Postmaster for Clerk<'_> {
         }
     }
 
-    fn accept(&mut self, _: &Guest, _: &Mail, envelope: &Envelope, content: &mut dyn Read) -> Result<String, Answer> {
+    fn accept(
+        &mut self,
+        _: &Guest,
+        mail: &Mail,
+        envelope: &Envelope,
+        content: &mut dyn Read,
+    ) -> Result<String, Answer> {
         let uid = self.host.uid;
         let message = Message::read(content, LoneDot::IsText, Box::new(Spool::new(self.dir)))
             .map_err(|unreadable| answer(&Why::Message(unreadable), uid))?;
@@ -84,13 +91,18 @@ impl Postmaster for Clerk<'_> {
         let settings = &self.configuration.settings;
         let aliases = configuration::aliases(settings, self.host).map_err(|text| answer(&Why::Aliases(text), uid))?;
         let counter = Counter { settings, aliases: &aliases, here: &here };
-        let letter = counter.adopt(envelope, message).map_err(|why| answer(&why, uid))?;
+        let letter = counter.adopt(envelope, message, how(mail)).map_err(|why| answer(&why, uid))?;
         let wake = |queue: &Queue| run::wake(queue, self.configuration);
         let rules = run::rules(self.configuration, self.host);
         let keep = Keep { dir: self.dir, rules, wake: &wake, now: &SystemTime::now };
         let id = keep.queue(&letter, self.at_once).map_err(|error| answer(&Why::Queue(error), uid))?;
         Ok(format!("Ok: queued as {id}"))
     }
+}
+
+/// How much of a header a client leaves to us.
+pub(super) fn how(mail: &Mail) -> How {
+    if mail.gateway { How::Gateway } else { How::Full }
 }
 
 /// What a client hears of a letter of this user that is not taken: 4xx where it may be later.

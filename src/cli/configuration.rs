@@ -10,6 +10,7 @@ use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::cell::LazyCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -48,18 +49,6 @@ pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, 
     Ok(own.is_none().then_some(socket))
 }
 
-/// As [`load`], for whoever works on a queue: where the machine's service has it, that is root's to do.
-pub fn of_queue(host: &Host, argument: Option<&Path>) -> Result<Configuration, String> {
-    match service(host, argument)? {
-        None => load(host, argument),
-        Some(_) if host.uid == 0 => of_service(host, Path::new(SERVICE)),
-        Some(socket) => Err(format!(
-            "the queue is that of the service at {}: mailq lists your letters, and the rest is root's to do",
-            socket.display()
-        )),
-    }
-}
-
 /// The configuration of the service itself: this file and no other. Whoever starts a service is no stranger.
 pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     let sources = Sources { environment: Some(file.to_owned()), ..sources(host, None) };
@@ -70,7 +59,7 @@ pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     Ok(Configuration { settings, queue_dir, argument: None, service: None })
 }
 
-fn sources(host: &Host, argument: Option<&Path>) -> Sources {
+fn sources<'a>(host: &'a Host, argument: Option<&Path>) -> Sources<'a> {
     Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
@@ -78,7 +67,7 @@ fn sources(host: &Host, argument: Option<&Path>) -> Sources {
         home: host.home.clone(),
         uid: host.uid,
         etc: PathBuf::from("/etc"),
-        around: surroundings(host),
+        around: LazyCell::new(Box::new(|| surroundings(host))),
         arguments: Vec::new(),
         trusts_arguments: false,
         own_only: false,
@@ -102,12 +91,17 @@ pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, Strin
 /// As [`load`]; msmtp's `arguments` go over what the file says.
 pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
     find_with(host, argument, arguments)?.ok_or_else(|| {
-        let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
-        let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
+        let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
         format!(
-            "there is no configuration. Write {place}, see pillarbox.toml(5), or name another with PILLARBOX_CONFIG"
+            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see pillarbox.toml(5))",
+            place.display()
         )
     })
+}
+
+/// Where a user's own configuration is at home.
+pub fn own(host: &Host) -> Option<PathBuf> {
+    host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"))
 }
 
 /// The queue's directory, also where there is no configuration.
@@ -152,7 +146,7 @@ pub fn surroundings(host: &Host) -> Surroundings {
     let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
     Surroundings {
         home: host.home.clone(),
-        login: host.login.clone(),
+        login: host.caller().login,
         host: host.name.split('.').next().unwrap_or_default().to_owned(),
         canonical: host.name.clone(),
         mailname: host.mailname.clone(),
@@ -176,15 +170,14 @@ pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
 }
 
 /// What a letter's header is completed from.
-pub fn here(host: &Host) -> Here {
+pub fn here(host: &Host) -> Here<'_> {
     here_on(host, host::date())
 }
 
 /// The same on a date that is known.
-pub fn here_on(host: &Host, date: String) -> Here {
+pub fn here_on(host: &Host, date: String) -> Here<'_> {
     Here {
-        login: host.login.clone(),
-        full_name: host.full_name.clone(),
+        caller: LazyCell::new(Box::new(|| host.caller())),
         domain: host.mail_domain().to_owned(),
         host: host.name.clone(),
         date,
@@ -194,7 +187,7 @@ pub fn here_on(host: &Host, date: String) -> Here {
 
 /// 128 random bits in hexadecimal. Without the system's random numbers (no letter is lost for that) the time and
 /// the process's number make a word that is unique, if guessable.
-fn unique() -> String {
+pub fn unique() -> String {
     let mut bytes = [0; 16];
     if SystemRandom::new().fill(&mut bytes).is_err() {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -16,6 +16,7 @@ pub mod sysexits {
     #![expect(missing_docs, reason = "sysexits(3) documents them")]
     pub const USAGE: u8 = 64;
     pub const DATAERR: u8 = 65;
+    pub const NOINPUT: u8 = 66;
     pub const NOUSER: u8 = 67;
     pub const NOHOST: u8 = 68;
     pub const UNAVAILABLE: u8 = 69;
@@ -68,7 +69,7 @@ pub fn queue(error: &queue::Error) -> u8 {
 /// The status for a disk that does not take the letter: 75 where it may later, 73 where somebody has to mend it.
 fn disk(error: &io::Error) -> u8 {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN) => TEMPFAIL,
+        Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG | Errno::EAGAIN | Errno::EINTR) => TEMPFAIL,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => OSERR,
         Some(Errno::EIO) => IOERR,
         _ => CANTCREAT,
@@ -120,6 +121,7 @@ pub fn name(status: u8) -> &'static str {
 /// The status for one recipient's fault.
 pub fn one(fault: &Fault, blame: Blame) -> u8 {
     match (blame, &fault.cause, fault.stage) {
+        (Blame::Recipient, Cause::NoSuchDomain(_) | Cause::NullMx(_), _) => NOHOST,
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,
         (Blame::Protocol, _, _) => PROTOCOL,

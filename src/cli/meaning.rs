@@ -66,6 +66,8 @@ pub struct Delivery {
     pub gateway: bool,
     /// `-v`
     pub verbose: bool,
+    /// Somebody sees how far the letter has come, and waits for the end.
+    pub is_watched: bool,
     /// `-L`
     pub tag: Option<String>,
     /// `--read-envelope-from`
@@ -153,6 +155,7 @@ impl Default for Delivery {
             envid: None,
             gateway: false,
             verbose: false,
+            is_watched: false,
             tag: None,
             sender_from_header: false,
             arguments: Vec::new(),
@@ -366,6 +369,36 @@ fn is_envid(text: &str) -> bool {
 }
 
 impl Run {
+    /// The words that ask the service for the same; it has its own configuration, and no pause. `None` where a white space
+    /// stands in one, which no id and hardly an address has.
+    pub fn words(&self) -> Option<String> {
+        let mut words = String::new();
+        if self.all {
+            words.push_str(" -qf");
+        }
+        for Filter { field, text, negated } in &self.only {
+            let field = match field {
+                Field::Id => 'I',
+                Field::Recipient => 'R',
+                Field::Sender => 'S',
+            };
+            if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return None;
+            }
+            words.extend([" -q", field.encode_utf8(&mut [0; 4]), if *negated { "!" } else { "" }, text]);
+        }
+        Some(words)
+    }
+
+    /// Reads what [`Run::words`] gave.
+    pub fn of_words(words: &str) -> Option<Self> {
+        let mut run = Self::default();
+        for word in words.split_ascii_whitespace() {
+            run.read(word.strip_prefix("-q")?).ok()?;
+        }
+        run.every.is_none().then_some(run)
+    }
+
     /// The value of `-q`.
     fn read(&mut self, value: &str) -> Result<(), Usage> {
         let bad = || Usage::BadValue("-q", value.to_owned());
@@ -396,7 +429,7 @@ impl Run {
 }
 
 /// sendmail's time spans: `30m`, `1h30m`, `2d`, `1w`; a bare number counts minutes. Zero is none.
-fn interval(text: &str) -> Option<Duration> {
+pub(super) fn interval(text: &str) -> Option<Duration> {
     let (mut seconds, mut number) = (0_u64, None::<u64>);
     for c in text.chars() {
         if let Some(digit) = c.to_digit(10) {

@@ -50,13 +50,14 @@ pub struct Row {
 }
 
 impl Row {
-    fn is_for(&self, program: &str) -> bool {
+    /// Whether it is known under this name.
+    pub fn is_for(&self, program: &str) -> bool {
         self.program.is_none_or(|only| only == program)
     }
 }
 
 /// A row in one line, so that the table below reads as a table.
-const fn row(
+pub const fn row(
     spelling: &'static str,
     value: &'static str,
     takes: Takes,
@@ -256,6 +257,8 @@ pub enum Usage {
     Contradiction(&'static str, &'static str),
     /// An option that arguments may have only where they are trusted.
     Guarded(&'static str),
+    /// What is wrong, in a sentence.
+    Wrong(String),
 }
 
 impl fmt::Display for Usage {
@@ -277,20 +280,30 @@ impl fmt::Display for Usage {
                 "{option} decides what is run or whom a password is shown to, and web forms reach our arguments; write it \
                  into the configuration, or set PILLARBOX_ARGUMENTS=trusted, which no argument can"
             ),
+            Self::Wrong(sentence) => f.write_str(sentence),
             Self::NotText(word) => write!(f, "'{word}' is not UTF-8"),
         }
     }
 }
 
 /// The row of an option letter; one that only this program has goes first.
-fn find(program: &str, letter: char) -> Option<&'static Row> {
+fn find(table: &'static [Row], program: &str, letter: char) -> Option<&'static Row> {
     let is_it = |row: &&Row| row.spelling.strip_prefix('-').is_some_and(|rest| rest.chars().eq([letter]));
-    let rows = || OPTIONS.iter().filter(is_it).filter(|row| row.is_for(program));
+    let rows = || table.iter().filter(is_it).filter(|row| row.is_for(program));
     rows().find(|row| row.program.is_some()).or_else(|| rows().next())
 }
 
 /// Reads the words behind the program's name, which decides about some of them.
 pub fn parse(program: &str, words: impl IntoIterator<Item = OsString>) -> Result<Typed, Usage> {
+    parse_by(OPTIONS, program, words)
+}
+
+/// As [`parse`], by another table.
+pub fn parse_by(
+    table: &'static [Row],
+    program: &str,
+    words: impl IntoIterator<Item = OsString>,
+) -> Result<Typed, Usage> {
     let mut words = words.into_iter();
     let mut typed = Typed::default();
     while let Some(word) = words.next() {
@@ -303,9 +316,9 @@ pub fn parse(program: &str, words: impl IntoIterator<Item = OsString>) -> Result
             return Err(Usage::LoneDash);
         }
         if bytes.starts_with(b"--") {
-            typed.options.push(long(program, bytes, &mut words)?);
+            typed.options.push(long(table, program, bytes, &mut words)?);
         } else if bytes.starts_with(b"-") {
-            cluster(program, &bytes[1..], &mut words, &mut typed)?;
+            cluster(table, program, &bytes[1..], &mut words, &mut typed)?;
         } else {
             typed.recipients.push(word);
             for word in words {
@@ -322,6 +335,7 @@ pub fn parse(program: &str, words: impl IntoIterator<Item = OsString>) -> Result
 
 /// Reads a long option: `--name`, `--name=value`, or `--name value` where one is needed. msmtp's may be cut short.
 fn long(
+    table: &'static [Row],
     program: &str,
     word: &[u8],
     words: &mut impl Iterator<Item = OsString>,
@@ -329,7 +343,7 @@ fn long(
     let equals = word.iter().position(|&octet| octet == b'=');
     let (name, value) = equals.map_or((word, None), |at| (&word[..at], Some(&word[at + 1..])));
     let shown = || String::from_utf8_lossy(name).into_owned();
-    let rows = || OPTIONS.iter().filter(|row| row.is_for(program) && row.spelling.starts_with("--"));
+    let rows = || table.iter().filter(|row| row.is_for(program) && row.spelling.starts_with("--"));
     let exact = rows().find(|row| row.spelling.as_bytes() == name);
     let mut begun = rows().filter(|row| program == MSMTP && row.spelling.as_bytes().starts_with(name));
     let row = match (exact, begun.next(), begun.next()) {
@@ -352,6 +366,7 @@ fn long(
 
 /// Reads one word of clustered letters, the last of which may take the rest of it, or the next word, as its value.
 fn cluster(
+    table: &'static [Row],
     program: &str,
     mut letters: &[u8],
     words: &mut impl Iterator<Item = OsString>,
@@ -359,7 +374,7 @@ fn cluster(
 ) -> Result<(), Usage> {
     while let [letter, rest @ ..] = letters {
         let unknown = || Usage::Unknown(format!("-{}", char::from(*letter).escape_default()));
-        let row = find(program, char::from(*letter)).ok_or_else(unknown)?;
+        let row = find(table, program, char::from(*letter)).ok_or_else(unknown)?;
         if row.treatment == Refused {
             return Err(Usage::Refused(row.spelling, row.help));
         }
@@ -380,13 +395,24 @@ fn cluster(
 
 /// The text of `--help`.
 pub fn help(program: &str) -> String {
-    use fmt::Write;
     let mut text = format!(
         "usage: {program} [options] [--] [recipient ...]\n\nRelays the message on standard input to its recipients, or queues it.\n"
     );
+    text.push_str(&rows_as_help(OPTIONS, program));
+    text.push_str("\nsendmail(8) tells the rest.\n");
+    text
+}
+
+/// A table's part of a text of `--help`.
+pub fn rows_as_help(table: &[Row], program: &str) -> String {
+    use fmt::Write;
+    let mut text = String::new();
     for (title, treatment) in [("Options", Honoured), ("Taken and ignored", Ignored), ("Refused (exit 64)", Refused)] {
-        let _ = write!(text, "\n{title}:\n");
-        for row in OPTIONS.iter().filter(|row| row.treatment == treatment && row.is_for(program)) {
+        let mut rows = table.iter().filter(|row| row.treatment == treatment && row.is_for(program)).peekable();
+        if rows.peek().is_some() {
+            let _ = write!(text, "\n{title}:\n");
+        }
+        for row in rows {
             let gap = match row.takes {
                 _ if row.value.is_empty() => "",
                 _ if row.spelling.starts_with("--") => "=",
@@ -396,7 +422,6 @@ pub fn help(program: &str) -> String {
             let _ = writeln!(text, "  {:<18} {}", format!("{}{gap}{}", row.spelling, row.value), row.help);
         }
     }
-    text.push_str("\nsendmail(8) tells the rest.\n");
     text
 }
 

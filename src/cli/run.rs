@@ -3,6 +3,10 @@
 //! A run in the foreground (`-q`) tries what is wanted and returns. The background runner is this program started once
 //! more under the name `pillarbox-runner`, in a process group and session of its own: it sleeps until a letter is due or
 //! somebody knocks, and leaves when nothing waits. A lock keeps it single; any number of foreground runs may work beside it.
+//!
+//! To sleep, the runner starts itself anew in its own place (execve(2)): what it has read of this program for a run would
+//! stay mapped for hours. The sleeper knows how long, and where the queue is, and starts the runner in *its* place. The
+//! FIFO goes with them as standard input, so that a knock between the two is kept.
 
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
@@ -10,19 +14,21 @@ use super::host::Host;
 use super::meaning::Run as Wanted;
 use super::sendmail::{Dialogue, Face};
 use super::signals::Watch;
-use super::{log, options, session_log};
+use super::{log, options, service, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
-use crate::queue::{Error, Listed, Queue, Wake};
+use crate::queue::{Error, Id, Listed, Queue, RunnerLock, Wake};
 use crate::runner::{Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The name under which this program is the background runner.
@@ -32,15 +38,23 @@ pub const RUNNER: &str = "pillarbox-runner";
 /// together, and a relay that is down is not asked once for each of them.
 const PAUSE: Duration = Duration::from_mins(1);
 
+/// The runner's first word where it only sleeps.
+const ASLEEP: &str = "asleep";
+
+/// The shortest sleep that is worth two starts of a program.
+const NAP: Duration = Duration::from_secs(1);
+
+/// How often a terminal is told how far a run has come.
+const TICK: Duration = Duration::from_millis(200);
+
 /// How often the janitor comes.
 const SWEEP: Duration = Duration::from_hours(24);
 
 /// `sendmail -q…`.
 pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     let host = Host::look();
-    if let Ok(Some(_)) = configuration::service(&host, wanted.config.as_deref()) {
-        // The service runs its queue itself.
-        return 0;
+    if let Ok(Some(socket)) = configuration::service(&host, wanted.config.as_deref()) {
+        return ask_service(face, wanted, &socket);
     }
     let configuration = match configuration::load(&host, wanted.config.as_deref()) {
         Ok(configuration) => configuration,
@@ -80,8 +94,31 @@ pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     }
 }
 
+/// Asks the service, whose queue it is. It tries what is due without being asked; with `-qf`, or where letters are named,
+/// what it is to try is the caller's to say, as far as the letters are his.
+fn ask_service(face: Face<'_>, wanted: &Wanted, socket: &Path) -> u8 {
+    let Some(words) = wanted.words() else {
+        face.say("the text behind -qI, -qR and -qS may have no space in it where the service has the queue");
+        return sysexits::USAGE;
+    };
+    let interrupt = interruptible();
+    loop {
+        let status = service::ask(face, socket, &format!("XQUEUE RUN{words}"), &mut |_, text| {
+            if wanted.verbose {
+                face.say(text);
+            }
+            0
+        });
+        let Some(every) = wanted.every else { return status };
+        sleep(every, &interrupt);
+        if interrupt.is_tripped() {
+            return 0;
+        }
+    }
+}
+
 /// Whether `-q…` asks for a letter: whoever names some wants them now.
-fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
+pub(super) fn is_wanted(wanted: &Wanted, listed: &Listed) -> bool {
     let letter = &listed.letter;
     let sender = letter.entry.envelope.reverse_path().to_string();
     let recipients = || letter.history.waiting().iter().map(|&n| letter.recipient(n).mailbox.to_string()).collect();
@@ -101,6 +138,11 @@ pub fn summary(tally: &Tally) -> String {
 
 /// The background runner.
 pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
+    if let [first, rest @ ..] = words
+        && first == ASLEEP
+    {
+        return asleep(rest);
+    }
     // Fails where we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
     let config = options::parse(face.program, words.to_vec())
@@ -112,7 +154,7 @@ pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
     };
     log::install(&configuration.settings.log, face.program);
     let Some(dir) = &configuration.queue_dir else { return 0 };
-    match Queue::open(dir).and_then(|queue| stay(&configuration, &host, &queue)) {
+    match Queue::open(dir).and_then(|queue| stay(&configuration, &host, &queue, words)) {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!(message = "unable", reason = %error);
@@ -121,35 +163,80 @@ pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
     }
 }
 
-/// Runs the queue until nothing waits in it.
-fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(), Error> {
-    let Some(mut lock) = queue.run_alone()? else { return Ok(()) };
-    let interrupt = interruptible();
+/// Puts the sleeper in the place of this process. Returns where that cannot be done; then the runner waits as it is.
+fn lie_down(lock: &RunnerLock, dir: &Path, wait: Duration, pause: Duration, words: &[OsString]) {
+    let millis = |time: Duration| time.as_nanos().div_ceil(1_000_000).to_string();
+    let Ok(dir) = std::path::absolute(dir) else { return };
+    let own: [OsString; 4] = [ASLEEP.into(), millis(wait).into(), millis(pause).into(), dir.into()];
+    take_my_place(lock, own.iter().chain(words));
+}
+
+fn take_my_place<'a>(lock: &RunnerLock, words: impl Iterator<Item = &'a OsString>) {
+    if let (Some(this), Ok(ear)) = (this_program(), lock.ear()) {
+        let _ = Command::new(this).arg0(RUNNER).args(words).stdin(ear).exec();
+    }
+}
+
+/// The runner while nothing is due: waits for so many milliseconds, or until somebody knocks and so many have passed since,
+/// at the queue in that directory, and is then the runner with the other words.
+fn asleep(words: &[OsString]) -> u8 {
+    let [wait, pause, dir, words @ ..] = words else { return sysexits::USAGE };
+    let time = |word: &OsString| word.to_str().and_then(|word| word.parse().ok()).map(Duration::from_millis);
+    let (Some(wait), Some(pause)) = (time(wait), time(pause)) else { return sysexits::USAGE };
+    let Ok(Some(queue)) = Queue::find(Path::new(dir)) else { return 0 };
+    // Whoever else has the lock by now has looked at the letters since.
+    let Ok(Some(mut lock)) = queue.run_alone() else { return 0 };
+    let (interrupt, knock) = (interruptible(), knock(&queue));
+    interrupt.register(&knock);
+    if !interrupt.is_tripped() && matches!(lock.wait(Some(wait)), Ok(Wake::Triggered)) {
+        sleep(pause, &interrupt);
+    }
+    if !interrupt.is_tripped() {
+        take_my_place(&lock, words.iter());
+    }
+    0
+}
+
+/// How a signal ends the runner's wait.
+fn knock(queue: &Queue) -> Ending {
     let place = queue.dir().to_owned();
-    let knock: Ending = Arc::new(move || {
+    Arc::new(move || {
         if let Ok(Some(queue)) = Queue::find(&place) {
             queue.trigger();
         }
-    });
+    })
+}
+
+/// Runs the queue until nothing waits in it.
+fn stay(configuration: &Configuration, host: &Host, queue: &Queue, words: &[OsString]) -> Result<(), Error> {
+    let Some(mut lock) = queue.run_alone()? else { return Ok(()) };
+    // The sleeper's FIFO, which we have opened ourselves by now: nobody must hear a knock there once we leave.
+    if let Ok(null) = File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(null);
+    }
+    let (interrupt, knock) = (interruptible(), knock(queue));
     interrupt.register(&knock);
     let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
     let mut swept = None::<Instant>;
     while !interrupt.is_tripped() {
         let began = Instant::now();
-        let Some(wait) = runs.turn(&mut swept)? else {
+        let Some(wait) = runs.turn(&mut swept, &HashSet::new())? else {
             match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
                 Some(again) => lock = again,
                 None => return Ok(()),
             }
             continue;
         };
-        let looked = began.elapsed();
+        // Why we are woken does not matter: the letters say what is due. A look takes the longer the more letters wait, so
+        // those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
+        let pause = (4 * began.elapsed()).min(Duration::from_secs(1));
+        if wait >= NAP && !interrupt.is_tripped() {
+            lie_down(&lock, queue.dir(), wait, pause, words);
+        }
         let woken = lock.wait(Some(wait));
         let woken = woken.map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
-        // Otherwise the wake-up does not matter: the letters say what is due. A look takes the longer the more letters wait,
-        // so those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
         if woken == Wake::Triggered {
-            sleep((4 * looked).min(Duration::from_secs(1)), &interrupt);
+            sleep(pause, &interrupt);
         }
     }
     Ok(())
@@ -161,10 +248,7 @@ pub fn wake(queue: &Queue, configuration: &Configuration) {
         return;
     }
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // The link leads to the running program even where its file has been replaced.
-    let this = Path::new("/proc/self/exe");
-    let this = if this.exists() { Ok(this.to_owned()) } else { std::env::current_exe() };
-    let Ok(this) = this else { return };
+    let Some(this) = this_program() else { return };
     let mut command = Command::new(this);
     command.arg0(RUNNER).env("PILLARBOX_QUEUE_DIR", absolute(queue.dir())).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -177,6 +261,12 @@ pub fn wake(queue: &Queue, configuration: &Configuration) {
     if let Err(error) = command.spawn() {
         tracing::warn!(message = "unable", reason = format!("cannot start the background runner: {error}"));
     }
+}
+
+/// Leads to the running program, even where its file has been replaced.
+fn this_program() -> Option<PathBuf> {
+    let this = Path::new("/proc/self/exe");
+    if this.exists() { Some(this.to_owned()) } else { std::env::current_exe().ok() }
 }
 
 /// Wakes somebody where letters wait and nobody runs the queue: a runner does not outlive a reboot.
@@ -197,7 +287,7 @@ fn interruptible() -> Interrupt {
 }
 
 /// Sleeps, unless interrupted.
-fn sleep(time: Duration, interrupt: &Interrupt) {
+pub(super) fn sleep(time: Duration, interrupt: &Interrupt) {
     let (until, sleeper) = (Instant::now() + time, std::thread::current());
     let wake: Ending = Arc::new(move || sleeper.unpark());
     interrupt.register(&wake);
@@ -244,14 +334,16 @@ pub struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// One round of a runner that stays: what is due is tried, and now and then the janitor comes. Gives how long to wait
-    /// for the next round; `None` where no letter waits.
-    pub fn turn(&self, swept: &mut Option<Instant>) -> Result<Option<Duration>, Error> {
+    /// One round of a runner that stays: what is due or `urged` is tried, and now and then the janitor comes. Gives how long
+    /// to wait for the next round; `None` where no letter waits.
+    pub fn turn(&self, swept: &mut Option<Instant>, urged: &HashSet<Id>) -> Result<Option<Duration>, Error> {
         if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
             sweep(self.configuration, self.queue);
             *swept = Some(Instant::now());
         }
-        let tally = self.run(false, &|listed| listed.letter.is_due(SystemTime::now()))?;
+        let is_wanted =
+            |listed: &Listed| listed.letter.is_due(SystemTime::now()) || urged.contains(&listed.letter.entry.id);
+        let tally = self.run(false, &is_wanted)?;
         let now = SystemTime::now();
         let Some(due) = next_due(self.queue, now)? else { return Ok(None) };
         let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
@@ -266,48 +358,64 @@ impl Runs<'_> {
         desk.interrupt = self.interrupt.clone();
         desk.ledger = session_log::ledger(settings);
         desk.transcript = verbose.then(|| Arc::new(Dialogue) as _);
-        let progress = Progress::new(!verbose);
-        let run = Run {
-            desk: &desk,
-            office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
-            connections: settings.queue.connections,
-            now: &SystemTime::now,
-            started: SystemTime::now(),
-            progress: &|tally| progress.show(tally),
-        };
-        let tally = run.run(wanted);
-        progress.clear();
-        tally
+        Progress::during(!verbose, |progress| {
+            let run = Run {
+                desk: &desk,
+                office: Office { queue: self.queue, rules: rules(self.configuration, self.host) },
+                connections: settings.queue.connections,
+                now: &SystemTime::now,
+                started: SystemTime::now(),
+                progress: &|tally| progress.tell(*tally),
+            };
+            run.run(wanted)
+        })
     }
 }
 
 /// A line on a terminal that says how far a run has come. Nothing for a run that is over soon, and nothing elsewhere.
-struct Progress {
-    /// When it was last written; `None` where it is not.
-    shown: Option<Mutex<Instant>>,
+#[derive(Default)]
+pub(super) struct Progress {
+    tally: Mutex<Tally>,
+    over: Mutex<bool>,
+    ended: Condvar,
 }
 
 impl Progress {
-    fn new(wanted: bool) -> Self {
-        Self { shown: (wanted && std::io::stderr().is_terminal()).then(|| Mutex::new(Instant::now())) }
+    /// Does the work, and shows what it tells meanwhile.
+    pub(super) fn during<T>(wanted: bool, work: impl FnOnce(&Self) -> T) -> T {
+        let progress = Self::default();
+        std::thread::scope(|scope| {
+            let is_shown = wanted && std::io::stderr().is_terminal();
+            // Without the thread the work is done in silence.
+            let shown = is_shown.then(|| std::thread::Builder::new().spawn_scoped(scope, || progress.show()));
+            let done = work(&progress);
+            *progress.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            progress.ended.notify_all();
+            drop(shown);
+            done
+        })
     }
 
-    fn show(&self, tally: &Tally) {
-        let Some(mut shown) = self.shown.as_ref().and_then(|shown| shown.lock().ok()) else { return };
-        if shown.elapsed() >= Duration::from_millis(200) {
-            *shown = Instant::now();
-            let Tally { wanted, relayed, deferred, failed, .. } = tally;
-            let done = tally.done();
-            let _ = write!(
-                std::io::stderr(),
-                "\r\x1b[K{done} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed"
-            );
+    /// What is known now.
+    pub(super) fn tell(&self, tally: Tally) {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner) = tally;
+    }
+
+    fn show(&self) {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            over = self.ended.wait_timeout(over, TICK).unwrap_or_else(PoisonError::into_inner).0;
+            let line = if *over { String::new() } else { self.line() };
+            let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+            if *over {
+                return;
+            }
         }
     }
 
-    fn clear(&self) {
-        if self.shown.is_some() {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
+    fn line(&self) -> String {
+        let tally = *self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        let Tally { wanted, relayed, deferred, failed, .. } = tally;
+        format!("{} of {wanted}: {relayed} relayed, {deferred} put off, {failed} failed", tally.done())
     }
 }

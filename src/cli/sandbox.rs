@@ -7,7 +7,7 @@
 use super::exit::sysexits;
 use super::host::Host;
 use super::sendmail::Face;
-use crate::outcome::printable;
+use crate::outcome::{printable, words};
 use crate::sandbox::trial::{self, NoTrial, Scratch};
 use crate::sandbox::{Arrival, Maildir, NoRelay, Relay, Setup, Viewer};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -105,10 +105,12 @@ impl From<NoRelay> for Failed {
 impl From<NoTrial> for Failed {
     fn from(why: NoTrial) -> Self {
         match why {
-            NoTrial::Scratch(error) => Self::new(sysexits::CANTCREAT, format!("the sandbox cannot be set up: {error}")),
+            NoTrial::Scratch(error) => {
+                Self::new(sysexits::CANTCREAT, format!("the sandbox cannot be set up: {}", words(&error)))
+            }
             NoTrial::Command(program, error) => {
                 let status = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
-                Self::new(status, format!("cannot run {}: {error}", program.to_string_lossy()))
+                Self::new(status, format!("cannot run {}: {}", program.to_string_lossy(), words(&error)))
             }
         }
     }

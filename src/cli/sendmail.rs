@@ -164,7 +164,7 @@ impl Transcript for Dialogue {
 /// What the words ask for; addresses are judged before anything is read.
 ///
 /// A letter for the service is left as it is, as a gateway's: who has the settings completes it.
-fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishes, Why> {
+pub(super) fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishes, Why> {
     let mut recipients = Vec::new();
     for word in &delivery.recipients {
         recipients.extend(parse_list(word).map_err(|error| Why::BadAddress(word.clone(), error))?);
@@ -193,13 +193,7 @@ fn take_letter(
     wishes: Wishes,
     watch: &Watch,
 ) -> Result<Letter, Why> {
-    // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
-    let mut spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
-    if configuration.service.is_some() {
-        // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
-        spool = spool.or_memory();
-    }
-    let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool));
+    let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool(configuration)));
     watch.message_is_read();
     let message = message.map_err(|unreadable| {
         // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
@@ -209,15 +203,37 @@ fn take_letter(
     let mut message = message;
     if let (Some(name), Some(_), None) = (&delivery.full_name, &configuration.service, message.fields().first("From")) {
         // The one thing that the service cannot know.
-        message.fields_mut().append(from_field(name, &host.login));
+        message.fields_mut().append(from_field(name, &host.caller().login));
     }
+    let mut letter = prepare(configuration, host, wishes, message)?;
+    if delivery.gateway {
+        letter.message.leave_as_is();
+    }
+    Ok(letter)
+}
+
+/// Where a letter waits while it comes in.
+pub(super) fn spool(configuration: &Configuration) -> Spool {
+    // Never blindly /tmp, which may be memory; a caller without a home has nothing better than /var/tmp.
+    let spool = Spool::new(configuration.queue_dir.as_deref().unwrap_or(Path::new("/var/tmp")));
+    // A caller in a sandbox may have no place to write to, and its letter goes elsewhere anyway.
+    if configuration.service.is_some() { spool.or_memory() } else { spool }
+}
+
+/// Makes a letter of a message.
+pub(super) fn prepare(
+    configuration: &Configuration,
+    host: &Host,
+    wishes: Wishes,
+    message: Message,
+) -> Result<Letter, Why> {
     let (settings, here) = (&configuration.settings, configuration::here(host));
     let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
     Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
 /// Gives the letter to the relay or the queue, as the words and the settings have it.
-fn hand_over(
+pub(super) fn hand_over(
     letter: &Letter,
     configuration: &Configuration,
     host: &Host,
@@ -233,9 +249,9 @@ fn hand_over(
     let wake = |queue: &Queue| run::wake(queue, configuration);
     let rules = run::rules(configuration, host);
     let keep = dir.map(|dir| Keep { dir, rules, wake: &wake, now: &SystemTime::now });
-    // Whoever watches the dialogue wants to see its end.
+    // Whoever watches wants to see the end.
     let limit = match &configuration.service {
-        _ if delivery.verbose => ATTEMPT,
+        _ if delivery.verbose || delivery.is_watched => ATTEMPT,
         Some(_) => service::patience(settings.queue.deadline, letter.message.size()),
         None if keep.is_none() => ATTEMPT,
         None => settings.queue.deadline,
@@ -251,17 +267,16 @@ fn hand_over(
     let mut carrier = Carrier::new(&desk);
     let mut end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
     carrier.close();
-    if let Some(socket) = &configuration.service
-        && is_unreached(&end)
-        && service::is_back(socket, deadline)
-    {
-        // It was only being started again.
-        desk.forgive();
-        let mut carrier = Carrier::new(&desk);
-        end = submit::hand_over(letter, when, &mut carrier, None);
-        carrier.close();
-    }
-    if configuration.service.is_some() {
+    if let Some(socket) = &configuration.service {
+        let mut pause = service::BREATH;
+        // It was only being started again, or had no place for us.
+        while is_unserved(&end) && service::is_back(socket, pause, deadline) {
+            desk.forgive();
+            let mut carrier = Carrier::new(&desk);
+            end = submit::hand_over(letter, when, &mut carrier, None);
+            carrier.close();
+            pause *= 2;
+        }
         end = in_parts(letter, end, when, &desk);
     }
     match (end, &keep, delivery.errors) {
@@ -302,15 +317,17 @@ fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     end
 }
 
-/// Whether nobody was there to hear of the letter.
-fn is_unreached(end: &End) -> bool {
-    let unreached =
-        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault, .. } if fault.stage == Stage::Connect);
-    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unreached))
+/// Whether nobody was there to hear of the letter, or had time for it.
+fn is_unserved(end: &End) -> bool {
+    let unserved = |one: &Attempted| match &one.outcome {
+        Outcome::Deferred { fault, .. } => matches!(fault.stage, Stage::Connect | Stage::Greeting),
+        Outcome::Relayed(_) | Outcome::Failed { .. } => false,
+    };
+    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unserved))
 }
 
 /// Says what has to be said and makes the status of it.
-fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
+pub(super) fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
     let watched = || delivery.verbose || std::io::stderr().is_terminal();
     let speak = |one: &Attempted, next| face.say(&say::outcome(one, next));
     match end {
@@ -328,7 +345,8 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
             }
         }
         End::Partly(attempted) => {
-            for one in attempted.iter().filter(|one| !matches!(one.outcome, Outcome::Relayed(_))) {
+            // All of them: whoever sends again must know who has it already.
+            for one in attempted {
                 speak(one, Next::Nothing);
             }
         }
@@ -352,7 +370,7 @@ fn conclude(face: Face<'_>, delivery: &Delivery, host: &Host, end: &End) -> u8 {
 }
 
 /// Nobody has the letter: logs it, says it, and gives the status back.
-fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u8, sentence: &str) -> u8 {
+pub(super) fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u8, sentence: &str) -> u8 {
     tracing::warn!(message = "rejected", uid = host.uid, exit = status, reason = sentence);
     if delivery.errors != ErrorMode::Quiet {
         face.say(sentence);
@@ -368,7 +386,7 @@ fn is_ours(outcome: &Outcome) -> bool {
 
 /// Reads and discards what is left of standard input, within bounds: an early exit would break the caller's
 /// pipe, and it would never see our status.
-fn drain() {
+pub(super) fn drain() {
     let mut input = std::io::stdin().lock();
     if input.is_terminal() {
         return;

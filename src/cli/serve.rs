@@ -9,30 +9,37 @@
 //! the service within ten seconds: see `serve` for the sessions; letters that are on their way to the relay may arrive,
 //! and what has not by then is put off.
 
+mod errands;
+
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::{self, Host};
 use super::run::{self, Runs};
 use super::sendmail::Face;
-use super::{bs, log, mailq, signals};
+use super::{bs, log, signals};
 use crate::aliases::Aliases;
 use crate::config::Serve;
 use crate::envelope::{Envelope, Mailbox, Recipient, ReversePath};
 use crate::message::fields::Field;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
-use crate::queue::{Listed, Queue, RunnerLock, Spool};
+use crate::queue::{Id, Queue, RunnerLock, Spool};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Limits, Notify, Patience, Peer, Service, TooMany, Visit};
 use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
+use crate::smtp::plan::XGATEWAY;
 use crate::smtp::server::{Answer, Auth, End, Guest, Mail, Postmaster, Terms, serve};
-use crate::submit::{Counter, Here, Keep, Letter, Why};
+use crate::submit::{Caller, Counter, Here, Keep, Letter, Why};
+use errands::Errand;
 use jiff::tz::TimeZone;
 use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,7 +59,7 @@ const LOOK: u64 = 256 * 1024;
 /// Letters that are written to the queue at a time: each needs two buffers of 64 KiB.
 const WRITERS: usize = 8;
 
-/// Our verb: what waits, as `mailq` prints it. Only where the kernel says who asks.
+/// Our verb: what waits, and what is to be done about it. Only where the kernel says who asks.
 const XQUEUE: &str = "XQUEUE";
 
 /// Serves until it is told to stop. Returns the exit status.
@@ -105,6 +112,8 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
         zone: host::time_zone(),
         writers: Places::new(WRITERS),
         heavy: Mutex::new(()),
+        promised: AtomicU64::new(0),
+        urged: Mutex::default(),
     };
     let calls = match Bell::new().and_then(|(bell, calls)| hear(bell).map(|()| calls)) {
         Ok(calls) => calls,
@@ -187,6 +196,18 @@ impl Book {
     }
 }
 
+/// The settings that a running service keeps whatever the file says.
+fn later(old: &Book, new: &Book) -> Vec<&'static str> {
+    let (was, is) = (&old.configuration.settings, &new.configuration.settings);
+    let changed = [
+        ("serve.socket", was.serve.socket != is.serve.socket),
+        ("serve.listen", was.serve.listen != is.serve.listen),
+        ("queue.dir", old.configuration.queue_dir != new.configuration.queue_dir),
+        ("log", was.log != is.log),
+    ];
+    changed.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
+}
+
 /// A running service.
 struct House<'a> {
     face: Face<'a>,
@@ -201,6 +222,10 @@ struct House<'a> {
     writers: Places,
     /// Held while a letter is worked on as a whole: one such at a time is memory enough.
     heavy: Mutex<()>,
+    /// Octets that sessions are about to write, and that the disk does not know of yet.
+    promised: AtomicU64,
+    /// Letters that somebody wants to be tried in the runner's next round, due or not.
+    urged: Mutex<HashSet<Id>>,
 }
 
 impl House<'_> {
@@ -251,7 +276,7 @@ impl House<'_> {
         match served {
             Ok(()) => 0,
             Err(error) => {
-                self.face.say(&format!("the doors cannot be waited at: {error}"));
+                self.face.say(&format!("the service cannot go on: {error}"));
                 sysexits::OSERR
             }
         }
@@ -275,7 +300,8 @@ impl House<'_> {
                 queue: &self.queue,
                 interrupt: interrupt.clone(),
             };
-            let wait = runs.turn(&mut swept).unwrap_or_else(|error| {
+            let urged = std::mem::take(&mut *self.urged.lock().unwrap_or_else(PoisonError::into_inner));
+            let wait = runs.turn(&mut swept, &urged).unwrap_or_else(|error| {
                 tracing::error!(message = "unable", reason = %error);
                 Some(PAUSE)
             });
@@ -296,9 +322,8 @@ impl House<'_> {
         match Book::read(self.host, &self.file) {
             Ok(book) => {
                 let old = self.book();
-                let (was, is) = (old.serve(), book.serve());
-                if (&was.socket, &was.listen) != (&is.socket, &is.listen) {
-                    tracing::warn!(message = "remark", text = "socket and listen change with the next start");
+                for name in later(&old, &book) {
+                    tracing::warn!(message = "remark", text = format!("{name} changes with the next start"));
                 }
                 *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
                 tracing::info!(message = "reloaded", file = %file);
@@ -316,7 +341,7 @@ impl House<'_> {
 
     /// Holds a session.
     fn receive(&self, peer: &Peer, visit: &mut Visit<'_>) {
-        let mut clerk = Clerk { house: self, peer: *peer, book: self.book(), who: Who::of(peer, self.host) };
+        let mut clerk = Clerk { house: self, peer: *peer, book: self.book(), who: who(peer, self.host) };
         match serve(visit, &mut clerk) {
             End::Quit | End::Left => {}
             End::Vanished => tracing::info!(message = "vanished", client = %peer),
@@ -325,17 +350,33 @@ impl House<'_> {
         }
     }
 
-    /// Whether a letter of so many octets leaves the reserve untouched.
-    fn has_room(&self, reserve: u64, octets: u64) -> Result<(), Answer> {
+    /// Room for so many octets beside the reserve and what others are about to write; it is kept until it is dropped. Without
+    /// this, many who look at the same time would all see the same room.
+    fn room(&self, reserve: u64, octets: u64) -> Result<Room<'_>, Answer> {
         let full = |why: &str| {
             tracing::error!(message = "unable", reason = format!("{}: {why}", self.dir.display()));
             Answer::new(452, (3, 1), "the disk is too full to keep the letter; try again later")
         };
+        let room = Room { promised: &self.promised, octets };
+        // A size that a client only says may be any.
+        let promised = self.promised.fetch_add(octets, Ordering::SeqCst).saturating_add(octets);
         let found = nix::sys::statvfs::statvfs(&self.dir).map_err(|errno| full(errno.desc()))?;
         // As wide as the platform has them.
         #[allow(clippy::useless_conversion)]
         let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-        if free >= reserve.saturating_add(octets) { Ok(()) } else { Err(full("disk_reserve would be touched")) }
+        if free >= reserve.saturating_add(promised) { Ok(room) } else { Err(full("disk_reserve would be touched")) }
+    }
+}
+
+/// Room on the disk that nobody else counts on.
+struct Room<'h> {
+    promised: &'h AtomicU64,
+    octets: u64,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.octets, Ordering::SeqCst);
     }
 }
 
@@ -347,20 +388,10 @@ fn beat() -> Option<Duration> {
 }
 
 /// The user at the other end, as far as that is known.
-struct Who {
-    login: String,
-    full_name: String,
-}
-
-impl Who {
-    fn of(peer: &Peer, host: &Host) -> Self {
-        match peer.uid() {
-            None => Self { login: host.login.clone(), full_name: String::new() },
-            Some(uid) => {
-                let (login, full_name) = host::user(User::from_uid(Uid::from_raw(uid)).ok().flatten().as_ref(), uid);
-                Self { login, full_name }
-            }
-        }
+fn who(peer: &Peer, host: &Host) -> Caller {
+    match peer.uid() {
+        None => Caller { full_name: String::new(), ..host.caller() },
+        Some(uid) => host::caller(User::from_uid(Uid::from_raw(uid)).ok().flatten().as_ref(), uid),
     }
 }
 
@@ -374,7 +405,7 @@ struct Clerk<'a> {
     house: &'a House<'a>,
     peer: Peer,
     book: Arc<Book>,
-    who: Who,
+    who: Caller,
 }
 
 impl Clerk<'_> {
@@ -432,9 +463,9 @@ impl Clerk<'_> {
     }
 
     /// What a letter's header is completed from.
-    fn here(&self) -> Here {
+    fn here(&self) -> Here<'_> {
         let here = configuration::here_on(self.house.host, host::date_in(self.house.zone.clone()));
-        Here { login: self.who.login.clone(), full_name: self.who.full_name.clone(), ..here }
+        Here { caller: LazyCell::new(Box::new(|| self.who.clone())), ..here }
     }
 
     /// The field that says where the letter comes from. What a client says of itself has no place in it but its name in
@@ -464,26 +495,31 @@ impl Clerk<'_> {
         mail: &Mail,
         envelope: &Envelope,
         content: &mut dyn Read,
-    ) -> Result<Letter, Answer> {
+    ) -> Result<(Letter, Room<'_>), Answer> {
         let house = self.house;
         let reserve = self.book.serve().disk_reserve;
         let spool = Box::new(Spool::new(&house.dir).sparing(PIECE));
-        let mut watched = Watched { content, house, reserve, unseen: 0, full: None };
+        // The first look is for what may come before the second.
+        let room = Some(house.room(reserve, mail.size.unwrap_or(LOOK).min(LOOK))?);
+        let mut watched = Watched { content, house, reserve, unseen: 0, room, full: None };
         let message = Message::read_by(PIECE, &mut watched, LoneDot::IsText, spool);
+        drop(watched.room);
         let message = match (message, watched.full) {
             (Ok(message), _) => message,
             (Err(Unreadable::Input(_)), Some(answer)) => return Err(answer),
             (Err(unreadable), _) => return Err(self.answer(&Why::Message(unreadable))),
         };
-        house.has_room(reserve, message.size())?;
+        // The queue's copy; what the spool has the disk knows of.
+        let room = house.room(reserve, message.size())?;
         let here = self.here();
         let counter = Counter { settings: &self.book.configuration.settings, aliases: &self.book.aliases, here: &here };
         let _alone = message.facts().long_line.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
         let signed = self.signed(envelope);
-        let mut letter =
-            counter.adopt(signed.as_ref().unwrap_or(envelope), message).map_err(|why| self.answer(&why))?;
+        let mut letter = counter
+            .adopt(signed.as_ref().unwrap_or(envelope), message, bs::how(mail))
+            .map_err(|why| self.answer(&why))?;
         letter.message.fields_mut().insert(0, self.stamp(guest, mail, &here.date));
-        Ok(letter)
+        Ok((letter, room))
     }
 }
 
@@ -519,7 +555,11 @@ impl Postmaster for Clerk<'_> {
             let may_send = self.house.ledger.may_send(self.peer.uid(), self.book.limits(), Instant::now());
             may_send.map_err(|too_many| self.too_many(&too_many))?;
         }
-        self.house.has_room(serve.disk_reserve, mail.size.unwrap_or(0))
+        // A small one is soon told when it comes.
+        match mail.size.filter(|&size| size > LOOK) {
+            Some(size) => self.house.room(serve.disk_reserve, size.min(serve.max_size)).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn recipient(&mut self, _: &Guest, _: &Mail, _: &Recipient) -> Result<(), Answer> {
@@ -528,28 +568,18 @@ impl Postmaster for Clerk<'_> {
 
     fn verbs(&self) -> &'static [&'static str] {
         match self.peer {
-            Peer::Local { .. } => &[XQUEUE],
-            Peer::Loopback(_) => &[],
+            Peer::Local { .. } => &[XQUEUE, XGATEWAY],
+            Peer::Loopback(_) => &[XGATEWAY],
         }
     }
 
-    /// Root and the service's own user and group see every letter, others see theirs.
-    fn obey(&mut self, _: &Guest, _: &str, tell: &mut dyn FnMut(&str)) -> Answer {
-        let Peer::Local { uid, gid } = self.peer else { return Answer::new(502, (5, 1), "there is no such command") };
-        let all = uid == 0 || uid == self.house.host.uid || gid == nix::unistd::getgid().as_raw();
-        let wanted = |listed: &Listed| all || listed.letter.entry.uid == uid;
-        let mut unread = None;
-        let listed = mailq::list(&self.house.queue, &wanted, tell, &mut |error| {
-            tracing::error!(message = "unreadable", reason = %error);
-            unread.get_or_insert_with(|| error.to_string());
-        });
-        match (listed, unread) {
-            (Ok(()), None) => Answer::new(250, (0, 0), "that is all"),
-            (Err(error), _) => Answer::new(451, (3, 0), printable(&error.to_string())),
-            // Whose letter it is stands in it; a stranger is not told its name.
-            (Ok(()), Some(text)) => {
-                Answer::new(451, (3, 0), if all { printable(&text) } else { "not every letter can be read".into() })
+    fn obey(&mut self, _: &Guest, verb: &str, words: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+        match self.peer {
+            Peer::Local { uid, gid } if verb == XQUEUE => {
+                let all = uid == 0 || uid == self.house.host.uid || gid == nix::unistd::getgid().as_raw();
+                Errand { clerk: self, uid, all }.obey(words, tell)
             }
+            Peer::Local { .. } | Peer::Loopback(_) => Answer::new(503, (5, 1), "that stands behind MAIL"),
         }
     }
 
@@ -561,7 +591,7 @@ impl Postmaster for Clerk<'_> {
         content: &mut dyn Read,
     ) -> Result<String, Answer> {
         let house = self.house;
-        let letter = self.letter(guest, mail, envelope, content)?;
+        let (letter, _room) = self.letter(guest, mail, envelope, content)?;
         let (uid, counted) = (self.peer.uid(), !self.is_trusted());
         if counted {
             let count = house.ledger.count(uid, self.book.limits(), Instant::now());
@@ -594,6 +624,8 @@ struct Watched<'a> {
     reserve: u64,
     /// Octets since the last look.
     unseen: u64,
+    /// For what comes before the next one.
+    room: Option<Room<'a>>,
     full: Option<Answer>,
 }
 
@@ -601,9 +633,14 @@ impl Read for Watched<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.unseen >= LOOK {
             self.unseen = 0;
-            if let Err(answer) = self.house.has_room(self.reserve, LOOK) {
-                self.full = Some(answer);
-                return Err(io::ErrorKind::StorageFull.into());
+            // What came since the last look is on the disk.
+            self.room = None;
+            match self.house.room(self.reserve, LOOK) {
+                Ok(room) => self.room = Some(room),
+                Err(answer) => {
+                    self.full = Some(answer);
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
             }
         }
         let n = self.content.read(into)?;

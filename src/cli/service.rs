@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks whether the service is back.
-const BREATH: Duration = Duration::from_millis(100);
+/// Between two looks whether the service is back, and before the first.
+pub const BREATH: Duration = Duration::from_millis(100);
 
 /// How long the service may take over each part of a list.
 const LIST: Duration = Duration::from_secs(30);
@@ -53,17 +53,17 @@ pub fn patience(deadline: Duration, octets: u64) -> Duration {
     deadline + Duration::from_secs(octets >> 20)
 }
 
-/// Waits until somebody answers at the socket. `false`: nobody does by `until`.
-pub fn is_back(socket: &Path, until: Instant) -> bool {
-    loop {
+/// Waits for a moment, and until somebody answers at the socket. `false`: nobody does by `until`.
+pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
+    let mut pause = moment;
+    while Instant::now() + pause < until {
+        thread::sleep(pause);
         if UnixStream::connect(socket).is_ok() {
             return true;
         }
-        if Instant::now() + BREATH >= until {
-            return false;
-        }
-        thread::sleep(BREATH);
+        pause = BREATH;
     }
+    false
 }
 
 /// `sendmail -bs`: the caller speaks with the service itself.
@@ -105,46 +105,78 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write) -> io::Result<()> {
 
 /// `mailq`: the caller's letters, or all of them where the caller may see that, as the service lists them.
 pub fn list(face: Face<'_>, socket: &Path) -> u8 {
-    match listed(face, socket) {
-        Ok(status) => status,
+    ask(face, socket, "XQUEUE", &mut |is_last, line| if is_last { 0 } else { face.print(&format!("{line}\n")) })
+}
+
+/// Asks the service one thing. `more` gets each line of the answer, printable, and whether it is the last; its status is
+/// ours where nothing is wrong.
+pub fn ask(face: Face<'_>, socket: &Path, command: &str, more: &mut dyn FnMut(bool, &str) -> u8) -> u8 {
+    let mut status = 0;
+    let answer = Session::open(socket).and_then(|mut session| {
+        let answer = session.ask(command, &mut |line| status = status.max(more(false, &printable(line))))?;
+        session.quit();
+        Ok(answer)
+    });
+    match answer {
+        // Its enhanced code says the same.
+        Ok((250, text)) => status.max(more(true, &printable(text.split_once(' ').map_or(&*text, |(_, text)| text)))),
+        Ok((code, text)) => {
+            face.say(&format!("the service at {} says {code} {}", socket.display(), printable(&text)));
+            sysexits::TEMPFAIL
+        }
         Err(error) => away(face, socket, &error),
     }
 }
 
-fn listed(face: Face<'_>, socket: &Path) -> io::Result<u8> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(LIST))?;
-    stream.set_write_timeout(Some(LIST))?;
-    let mut lines = BufReader::new(stream.try_clone()?);
-    // Greeting, then EHLO's answer: whoever does not say 2xx to these has no list either.
-    let is_fine = |(code, text): (String, String)| {
-        if code.starts_with('2') { Ok(()) } else { Err(io::Error::other(format!("it says {code} {text}"))) }
-    };
-    is_fine(reply(&mut lines, &mut |_| ())?)?;
-    stream.write_all(b"EHLO localhost\r\n")?;
-    is_fine(reply(&mut lines, &mut |_| ())?)?;
-    stream.write_all(b"XQUEUE\r\n")?;
-    let mut status = 0;
-    let (code, text) =
-        reply(&mut lines, &mut |line| status = status.max(face.print(&format!("{}\n", printable(line)))))?;
-    let _ = stream.write_all(b"QUIT\r\n");
-    if code == "250" {
-        return Ok(status);
+/// A session with the service, in which its verbs are said.
+pub struct Session {
+    stream: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Session {
+    /// Says hello.
+    pub fn open(socket: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(LIST))?;
+        stream.set_write_timeout(Some(LIST))?;
+        let mut session = Self { lines: BufReader::new(stream.try_clone()?), stream };
+        // Greeting, then EHLO's answer: whoever does not say 2xx to these has no answer to anything else.
+        for command in [None, Some("EHLO localhost")] {
+            let (code, text) = match command {
+                None => reply(&mut session.lines, &mut |_| ())?,
+                Some(command) => session.ask(command, &mut |_| ())?,
+            };
+            if code / 100 != 2 {
+                return Err(io::Error::other(format!("it says {code} {text}")));
+            }
+        }
+        Ok(session)
     }
-    face.say(&format!("the service at {} says {code} {}", socket.display(), printable(&text)));
-    Ok(sysexits::TEMPFAIL)
+
+    /// Says a line; gives the code and the last line of the answer, and those before it to `more`.
+    pub fn ask(&mut self, command: &str, more: &mut dyn FnMut(&str)) -> io::Result<(u16, String)> {
+        self.stream.write_all(format!("{command}\r\n").as_bytes())?;
+        reply(&mut self.lines, more)
+    }
+
+    /// Leaves; the good-bye is not waited for.
+    pub fn quit(mut self) {
+        let _ = self.stream.write_all(b"QUIT\r\n");
+    }
 }
 
 /// Reads a reply; gives its code and last line, and those before it to `more`.
-fn reply(lines: &mut impl BufRead, more: &mut dyn FnMut(&str)) -> io::Result<(String, String)> {
+fn reply(lines: &mut impl BufRead, more: &mut dyn FnMut(&str)) -> io::Result<(u16, String)> {
     loop {
         let mut line = Vec::new();
         lines.take(64 * 1024).read_until(b'\n', &mut line)?;
         let text = String::from_utf8_lossy(&line);
         let text = text.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-        match (text.get(..3), text.get(3..4), text.get(4..)) {
+        let code = text.get(..3).and_then(|code| code.parse().ok());
+        match (code, text.get(3..4), text.get(4..)) {
             (Some(_), Some("-"), Some(rest)) => more(rest),
-            (Some(code), Some(" "), Some(rest)) => return Ok((code.to_owned(), rest.to_owned())),
+            (Some(code), Some(" "), Some(rest)) => return Ok((code, rest.to_owned())),
             _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "it does not speak SMTP")),
         }
     }

@@ -130,6 +130,23 @@ fn every_line_is_canonical_and_short() {
 }
 
 #[test]
+fn no_line_of_the_letter_makes_the_report_bounce() {
+    let long = "é".repeat(2_000);
+    for (octets, kind, kept) in [
+        (format!("Subject: {long}\r\nX: y\r\n\r\nhello\r\n"), "text/rfc822-headers", "\r\nX: y\r\n"),
+        (format!("X: y\r\n\r\n{long}\r\n"), "text/rfc822-headers", "\r\nX: y\r\n"),
+        (format!("X: y\r\n\r\n{}\r\n", "é".repeat(499)), "message/rfc822", "éé\r\n"),
+    ] {
+        let mut letter = letter(Some(mailbox("alice")), vec![(to("bob"), refused("no"))], Some(Ret::Full));
+        letter.entry.header_len = octets.find("\r\n\r\n").unwrap() as u64 + 2;
+        let dsn = compose(Kind::Failure, &letter, &octets.into_bytes(), by(), now()).unwrap().unwrap();
+        let text = String::from_utf8(dsn.octets).unwrap();
+        assert!(text.contains(&format!("Content-Type: {kind}\r\n")) && text.contains(kept), "{text}");
+        assert!(text.split("\r\n").all(|line| line.len() <= 998), "{text}");
+    }
+}
+
+#[test]
 fn the_whole_letter_goes_back_only_where_it_was_asked_for() {
     let back = |ret| {
         let text = failure(&letter(Some(mailbox("alice")), vec![(to("bob"), refused("no"))], ret)).unwrap();

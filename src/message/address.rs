@@ -173,20 +173,21 @@ impl<'a> Parser<'a> {
                     self.conclude(item)?;
                     return Ok(self.list);
                 }
-                Token::Special(',') => {
+                // Between groups a `;` is somebody's comma, and the same doubt hangs over it.
+                Token::Special(c @ (',' | ';')) => {
+                    let ends_group = c == ';' && std::mem::take(&mut self.in_group);
                     let half_name = match item.words.as_slice() {
+                        _ if ends_group => None,
                         [(Token::Atom(word), _)] if item.angle.is_none() && !is_login(word) => Some(place.column),
                         _ => None,
                     };
                     self.conclude(std::mem::take(&mut item))?;
                     self.half_name = half_name;
                 }
-                Token::Special(';') => {
-                    self.conclude(std::mem::take(&mut item))?;
-                    self.in_group = false;
-                }
                 Token::Special(':') => {
-                    if self.in_group || item.words.is_empty() || item.angle.is_some() {
+                    // What has an @ is no group's name, and what stands behind it would be nobody's address.
+                    let is_name = !item.words.iter().any(|(token, _)| *token == Token::Special('@'));
+                    if self.in_group || item.words.is_empty() || !is_name || item.angle.is_some() {
                         return Err(unexpected(':', place));
                     }
                     item = Item::default();
@@ -289,7 +290,8 @@ impl<'a> Parser<'a> {
         let token = match self.peek() {
             None => Token::End,
             Some('"') => Token::Quoted(self.enclosed('"', '"')?),
-            Some('[') => Token::Literal(format!("[{}]", self.enclosed('[', ']')?)),
+            // White space in a literal means nothing (RFC 5322 §3.4.1).
+            Some('[') => Token::Literal(format!("[{}]", self.enclosed('[', ']')?.replace([' ', '\t'], ""))),
             Some(c) if is_special(c) => {
                 self.bump();
                 Token::Special(c)
@@ -472,6 +474,7 @@ mod tests {
             ("(a (b (c)) d) x@y (z)", "x@y"),
             ("\"john doe\"@y, \"a@b\"@x, \"q\\\"q\"@x", "john doe@y | a@b@x | q\"q@x"),
             ("<@r1,@r2:a@d>", "a@d"),
+            ("u@[ 192.0.2.1 ]", "u@[192.0.2.1]"),
             ("u@[192.0.2.1], u@[IPv6:2001:db8::1]", "u@[192.0.2.1] | u@[IPv6:2001:db8::1]"),
             ("root, cron", "root | cron"),
             ("root, Bob <bob@x>", "root | bob@x"),
@@ -493,6 +496,8 @@ mod tests {
         for (text, column, problem) in [
             ("Doe, John <j@x>", 4, Problem::UnquotedComma),
             ("a@x, Doe, John <j@x>", 9, Problem::UnquotedComma),
+            ("Doe; John <j@x>", 4, Problem::UnquotedComma),
+            ("x@y.org:25", 8, Problem::Unexpected(':')),
             ("John Doe", 1, Problem::NotAnAddress),
             ("<a@x> SIZE=1", 7, Problem::NotAnAddress),
             ("a@x, John Doe, b@x", 6, Problem::NotAnAddress),

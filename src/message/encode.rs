@@ -16,42 +16,47 @@ const ENCODED_LINE: usize = 76;
 
 /// A body encoding that octets are pushed through: canonical text in, canonical text out.
 #[derive(Debug)]
-pub(super) enum Encoder {
+pub enum Encoder {
     /// For text.
     QuotedPrintable(QuotedPrintable),
     /// For anything else.
     Base64(Base64),
+    /// For what is encoded already, in lines that are too long.
+    Folder(Folder),
 }
 
 impl Encoder {
     /// Takes the next octets of a line, without its CRLF.
-    pub(super) fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+    pub fn text(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => octets.iter().for_each(|octet| encoder.octet(*octet, out)),
             Self::Base64(encoder) => encoder.push(octets, out),
+            Self::Folder(folder) => octets.iter().for_each(|octet| folder.octet(*octet, out)),
         }
     }
 
     /// Takes a CRLF inside the body.
-    pub(super) fn line_end(&mut self, out: &mut Vec<u8>) {
+    pub fn line_end(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => encoder.end_line(out),
             Self::Base64(encoder) => encoder.push(b"\r\n", out),
+            Self::Folder(folder) => folder.end_line(out),
         }
     }
 
     /// Ends the body. The CRLF behind it is the caller's.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::QuotedPrintable(encoder) => encoder.flush_space(out),
             Self::Base64(encoder) => encoder.finish(out),
+            Self::Folder(_) => {}
         }
     }
 }
 
 /// RFC 2045 §6.7.
 #[derive(Debug, Default)]
-pub(super) struct QuotedPrintable {
+pub struct QuotedPrintable {
     column: usize,
     /// A space or tab that must be encoded if the line ends behind it.
     space: Option<u8>,
@@ -100,7 +105,7 @@ fn hex(octet: u8) -> [u8; 3] {
 
 /// RFC 2045 §6.8.
 #[derive(Debug, Default)]
-pub(super) struct Base64 {
+pub struct Base64 {
     /// Octets that do not fill a line yet.
     held: Vec<u8>,
     begun: bool,
@@ -128,8 +133,65 @@ impl Base64 {
     }
 }
 
+/// Breaks lines of base64 and quoted-printable where that means nothing (RFC 2045 §6.7 rule 5, §6.8).
+#[derive(Debug)]
+pub struct Folder {
+    /// What a break is written as: quoted-printable has its soft one.
+    soft: &'static [u8],
+    column: usize,
+    /// Octets of an escape that are still to come.
+    escape: usize,
+}
+
+impl Folder {
+    pub(super) fn new(encoding: Encoding) -> Self {
+        let soft: &[u8] = if encoding == Encoding::QuotedPrintable { b"=\r\n" } else { b"\r\n" };
+        Self { soft, column: 0, escape: 0 }
+    }
+
+    fn octet(&mut self, octet: u8, out: &mut Vec<u8>) {
+        let is_escape = octet == b'=' && self.soft.len() > 2;
+        let width = if is_escape { 3 } else { 1 };
+        if self.escape == 0 && self.column + width + self.soft.len() > ENCODED_LINE + 2 {
+            out.extend_from_slice(self.soft);
+            self.column = 0;
+        }
+        self.escape = if is_escape { 2 } else { self.escape.saturating_sub(1) };
+        out.push(octet);
+        self.column += 1;
+    }
+
+    fn end_line(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\r\n");
+        (self.column, self.escape) = (0, 0);
+    }
+}
+
+/// What a body is encoded as (RFC 2045 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// Not at all: 7bit, 8bit or binary.
+    Identity,
+    QuotedPrintable,
+    Base64,
+    /// Something that we know nothing of.
+    Other,
+}
+
+impl Encoding {
+    /// Reads the value of a Content-Transfer-Encoding.
+    pub(super) fn read(value: &str) -> Self {
+        match value.to_ascii_lowercase().as_str() {
+            "" | "7bit" | "8bit" | "binary" => Self::Identity,
+            "quoted-printable" => Self::QuotedPrintable,
+            "base64" => Self::Base64,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A name as a phrase (RFC 5322 §3.2.5): bare, quoted or encoded, whichever it needs. No name can bring a line end.
-pub(super) fn phrase(name: &str) -> String {
+pub fn phrase(name: &str) -> String {
     let name: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let name = name.trim();
     if !name.is_ascii() {
@@ -142,7 +204,7 @@ pub(super) fn phrase(name: &str) -> String {
 }
 
 /// Text as encoded words of at most 75 characters each, folded between them (RFC 2047 §2).
-fn encoded_words(text: &str) -> String {
+pub fn encoded_words(text: &str) -> String {
     let mut words: Vec<String> = vec![String::new()];
     for c in text.chars() {
         if words.last().is_some_and(|word| word.len() + c.len_utf8() > 45) {
@@ -196,7 +258,7 @@ const ADDRESSES: [&str; 9] =
     ["From", "Sender", "Reply-To", "To", "Cc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc"];
 
 /// A field with its eight-bit text in encoded words; `None` where its grammar has no place for them.
-pub(super) fn field_in_ascii(field: &Field) -> Option<Field> {
+pub fn field_in_ascii(field: &Field) -> Option<Field> {
     let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
     if is_one_of(&STRUCTURED) {
         return None;
@@ -271,6 +333,26 @@ mod tests {
             }
             prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(|line| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r")));
             prop_assert_eq!(decode(&out), [lines.join(&b"\r\n"[..]), b"\r\n".to_vec()].concat());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lines_that_are_encoded_already_are_broken_and_mean_the_same(octets in proptest::collection::vec(any::<u8>(), 0..2_000), cut in 0..200usize) {
+            let fold = |encoding, text: &[u8]| {
+                let (mut folder, mut out) = (Encoder::Folder(Folder::new(encoding)), Vec::new());
+                let (start, end) = text.split_at(cut.min(text.len()));
+                folder.text(start, &mut out);
+                folder.text(end, &mut out);
+                folder.line_end(&mut out);
+                assert!(out.split(|b| *b == b'\n').all(|line| line.len() <= ENCODED_LINE + 1), "{out:?}");
+                out
+            };
+            let base64 = STANDARD.encode(&octets);
+            let folded = String::from_utf8(fold(Encoding::Base64, base64.as_bytes())).unwrap();
+            prop_assert_eq!(folded.replace("\r\n", ""), base64);
+            let escaped: Vec<u8> = octets.iter().flat_map(|octet| if octet.is_ascii_alphanumeric() { vec![*octet] } else { hex(*octet).to_vec() }).collect();
+            prop_assert_eq!(decode(&fold(Encoding::QuotedPrintable, &escaped)), [octets, b"\r\n".to_vec()].concat());
         }
     }
 

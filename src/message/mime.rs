@@ -2,10 +2,10 @@
 //!
 //! A body may be of any size, so it is walked, not held: once to find out what its parts are ([`Walker`] with an
 //! empty plan), then again, by every reader of the converted [`Content`], to encode those that need it. Only leaves
-//! that say they are 7bit, 8bit or binary are touched; a signed part never is, since that would break the
-//! signature. RFC 2045 §6, RFC 2046 §5, RFC 1847 §2.1 (signed parts are opaque).
+//! are touched: those that say they are 7bit, 8bit or binary are encoded, and over-long lines of base64 and
+//! quoted-printable broken; a signed part never is, since that would break the signature. RFC 2045 §6, RFC 2046 §5, RFC 1847 §2.1 (signed parts are opaque).
 
-use super::encode::{Base64, Encoder, QuotedPrintable, field_in_ascii};
+use super::encode::{Base64, Encoder, Encoding, Folder, QuotedPrintable, field_in_ascii};
 use super::fields::{Field, Fields};
 use super::{Content, Facts, Message};
 use std::fmt;
@@ -71,7 +71,7 @@ pub(super) fn convert(message: &Message, aim: Aim) -> Result<Message, CannotConv
     if aim == Aim::SevenBit && facts.facts.eight_bit {
         return Err(CannotConvert::Structure);
     }
-    Ok(Message { fields, body: Arc::new(body), facts: facts.facts })
+    Ok(Message { fields, body: Arc::new(body), facts: facts.facts, as_is: message.as_is })
 }
 
 /// Pushes a whole body through a walker.
@@ -159,11 +159,9 @@ enum Context {
 
 /// What an entity's header says of its body.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, each read by its own name")]
 struct Entity {
     kind: Kind,
-    /// Its transfer encoding is the identity: 7bit, 8bit or binary.
-    is_identity: bool,
+    encoding: Encoding,
     is_text: bool,
     /// Its header names a type.
     is_typed: bool,
@@ -180,7 +178,8 @@ enum Kind {
 impl Entity {
     fn of(fields: &Fields, context: Context) -> Self {
         let encoding = fields.first("Content-Transfer-Encoding").map(Field::text).unwrap_or_default();
-        let is_identity = matches!(encoding.to_ascii_lowercase().as_str(), "" | "7bit" | "8bit" | "binary");
+        let encoding = Encoding::read(&encoding);
+        let is_identity = encoding == Encoding::Identity;
         let named = fields.first("Content-Type").map(Field::text);
         let default = if context == Context::DigestPart { "message/rfc822" } else { "text/plain" };
         let value = named.as_deref().unwrap_or(default);
@@ -199,7 +198,7 @@ impl Entity {
             _ => Kind::Leaf,
         };
         let is_text = media.starts_with("text/");
-        Self { kind, is_identity, is_text, is_typed: named.is_some(), is_signed }
+        Self { kind, encoding, is_text, is_typed: named.is_some(), is_signed }
     }
 }
 
@@ -257,13 +256,21 @@ enum Decision {
         charset: Option<&'static str>,
     },
     Base64,
+    /// It is encoded already, in lines that are too long.
+    Fold(Encoding),
 }
 
 impl Found {
     fn decide(&self, aim: Aim) -> Result<Decision, CannotConvert> {
         let Facts { eight_bit, long_line } = self.facts.facts;
         let (is_leaf, entity) = (matches!(self.entity.kind, Kind::Leaf), &self.entity);
-        let is_soft = is_leaf && entity.is_identity && !entity.is_signed && !self.stiff_header;
+        let is_identity = entity.encoding == Encoding::Identity;
+        let is_soft = is_leaf && is_identity && !entity.is_signed && !self.stiff_header;
+        let is_encoded = matches!(entity.encoding, Encoding::Base64 | Encoding::QuotedPrintable);
+        let is_in_order = aim == Aim::ShortLines || !(eight_bit || self.stiff_header);
+        if long_line && is_leaf && is_encoded && !entity.is_signed && is_in_order {
+            return Ok(Decision::Fold(entity.encoding));
+        }
         let needed = match aim {
             Aim::ShortLines => long_line,
             Aim::SevenBit => eight_bit || (long_line && is_soft),
@@ -291,7 +298,7 @@ impl Decision {
     /// Makes an entity's header tell what its body has become.
     fn describe(self, fields: &mut Fields, aim: Aim, context: Context) {
         let encoding = match self {
-            Self::Pass => return,
+            Self::Pass | Self::Fold(_) => return,
             Self::Holds => {
                 let says = fields.first("Content-Transfer-Encoding").map(|field| field.text().to_ascii_lowercase());
                 if aim == Aim::SevenBit && says.is_some_and(|says| says != "7bit") {
@@ -372,6 +379,7 @@ impl Walker {
             _ => State::Body(match decision {
                 Decision::QuotedPrintable { .. } => Some(Encoder::QuotedPrintable(QuotedPrintable::default())),
                 Decision::Base64 => Some(Encoder::Base64(Base64::default())),
+                Decision::Fold(encoding) => Some(Encoder::Folder(Folder::new(encoding))),
                 Decision::Pass | Decision::Holds => None,
             }),
         };
@@ -553,14 +561,15 @@ impl Found {
 
 /// Whether octets that come in pieces are UTF-8.
 #[derive(Debug, Default)]
-struct Utf8 {
+pub struct Utf8 {
     /// The start of a character that the next piece goes on with.
     held: Vec<u8>,
     is_wrong: bool,
 }
 
 impl Utf8 {
-    fn take(&mut self, octets: &[u8]) {
+    /// Takes the next octets.
+    pub fn take(&mut self, octets: &[u8]) {
         if self.is_wrong || (self.held.is_empty() && octets.is_ascii()) {
             return;
         }
@@ -572,7 +581,8 @@ impl Utf8 {
         }
     }
 
-    fn is_right(&self) -> bool {
+    /// Whether all that came so far is whole and right.
+    pub fn is_right(&self) -> bool {
         !self.is_wrong && self.held.is_empty()
     }
 }

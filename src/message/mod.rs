@@ -6,12 +6,12 @@
 
 pub mod address;
 pub mod complete;
-mod encode;
+pub mod encode;
 mod eol;
 pub mod fields;
 mod mime;
 
-pub use mime::CannotConvert;
+pub use mime::{CannotConvert, Utf8};
 
 use crate::outcome::words;
 use address::{Address, AddressError};
@@ -112,6 +112,7 @@ pub struct Message {
     fields: Fields,
     body: Arc<dyn Content>,
     facts: Facts,
+    as_is: bool,
 }
 
 /// The size alone: a letter's text is nobody's business.
@@ -135,7 +136,22 @@ impl Message {
         dot: LoneDot,
         store: Box<dyn Store>,
     ) -> Result<Self, Unreadable> {
-        let mut intake = Intake { header: Vec::new(), lines: 0, fields: None, store, scan: Scan::default() };
+        Self::take_in(None, chunk, input, dot, store)
+    }
+
+    /// As [`Message::read`], for a text that has no header: all of it is the body.
+    pub fn read_text(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
+        Self::take_in(Some(Fields::default()), CHUNK, input, dot, store)
+    }
+
+    fn take_in(
+        fields: Option<Fields>,
+        chunk: usize,
+        input: &mut dyn Read,
+        dot: LoneDot,
+        store: Box<dyn Store>,
+    ) -> Result<Self, Unreadable> {
+        let mut intake = Intake { header: Vec::new(), lines: 0, fields, store, scan: Scan::default() };
         let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; chunk], Vec::new());
         loop {
             let n = match input.read(&mut chunk) {
@@ -162,7 +178,22 @@ impl Message {
         // With room for it: `read_to_end` feels its way in steps of 32 octets otherwise.
         let mut header = Vec::with_capacity(usize::try_from(header_len).unwrap_or_default());
         content.reader()?.take(header_len).read_to_end(&mut header)?;
-        Ok(Self { fields: Fields::parse(&header), body: Arc::new(Behind { content, start: header_len + 2 }), facts })
+        Ok(Self {
+            fields: Fields::parse(&header),
+            body: Arc::new(Behind { content, start: header_len + 2 }),
+            facts,
+            as_is: false,
+        })
+    }
+
+    /// Asks whoever gets it next not to complete its header (`-G`), where that is somebody who would.
+    pub fn leave_as_is(&mut self) {
+        self.as_is = true;
+    }
+
+    /// Whether that was asked.
+    pub fn is_as_is(&self) -> bool {
+        self.as_is
     }
 
     /// The header.
@@ -173,6 +204,11 @@ impl Message {
     /// The header, to be changed.
     pub fn fields_mut(&mut self) -> &mut Fields {
         &mut self.fields
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Arc<dyn Content> {
+        &self.body
     }
 
     /// What is known of the body.
@@ -332,7 +368,7 @@ impl Intake {
             if line == b"\r\n" {
                 return self.end_header(start, start + 2);
             }
-            if name_and_colon(line).is_none() {
+            if !begins_field(line) {
                 let folded = start > 0 && matches!(line[0], b' ' | b'\t');
                 if start == 0 && is_mbox_line(line) {
                     self.header.drain(..=len);
@@ -346,7 +382,7 @@ impl Intake {
         }
         let rest = &self.header[start..];
         let folded = start > 0 && matches!(rest.first(), Some(b' ' | b'\t'));
-        if rest.len() > MAX_NAME && !folded && name_and_colon(rest).is_none() && !is_mbox_line(rest) {
+        if rest.len() > MAX_NAME && !folded && !begins_field(rest) && !is_mbox_line(rest) {
             return self.end_header(start, start);
         }
         if self.header.len() > MAX_HEADER { Err(Unreadable::HeaderTooLarge) } else { Ok(()) }
@@ -370,12 +406,18 @@ impl Intake {
     fn finish(mut self) -> Result<Message, Unreadable> {
         let fields = self.fields.take().unwrap_or_else(|| Fields::parse(&self.header));
         let body = self.store.finish().map_err(Unreadable::Store)?;
-        Ok(Message { fields, body, facts: self.scan.facts })
+        Ok(Message { fields, body, facts: self.scan.facts, as_is: false })
     }
 }
 
-/// The line that separates messages in a mailbox, or its quoted form.
+/// Whether a line is a field's first. Its first [`MAX_NAME`] octets say so, however much of it there is.
+fn begins_field(line: &[u8]) -> bool {
+    name_and_colon(&line[..line.len().min(MAX_NAME)]).is_some()
+}
+
+/// The line that separates messages in a mailbox, or its quoted form. The same octets say so.
 fn is_mbox_line(line: &[u8]) -> bool {
+    let line = &line[..line.len().min(MAX_NAME)];
     let quotes = line.iter().take_while(|octet| **octet == b'>').count();
     line[quotes..].starts_with(b"From ")
 }
@@ -414,6 +456,10 @@ impl Store for InMemory {
         Ok(Arc::new(self.0))
     }
 }
+
+/// A door for the fuzz targets in tests/fuzz, which no other build has.
+#[cfg(fuzzing)]
+pub use eol::Canonical as FuzzedCanonical;
 
 #[cfg(test)]
 mod tests;

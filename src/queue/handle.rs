@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use super::claim::Unlocked;
 use super::history::Event;
 use super::letter::{Flaw, Letter, Stored};
-use super::{CORRUPT, Error, FAILED, Id, LETTERS, Queue};
+use super::{CORRUPT, Error, FAILED, Id, LETTERS, Papers, Queue};
 
 /// A letter as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,16 @@ pub enum State {
     Failed,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Incoming, Self::Active, Self::Deferred, Self::Hold, Self::Failed];
+
+    /// Reads the queue's name.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.to_string() == word)
+    }
+}
+
 /// The queue's name, as `postqueue -j` has it.
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -44,6 +54,22 @@ impl std::fmt::Display for State {
             Self::Hold => "hold",
             Self::Failed => "failed",
         })
+    }
+}
+
+/// What is being done about the letter of a file in one of the queue's directories.
+fn state(dir: &'static str, Stored { file, letter: Letter { history, .. }, .. }: &Stored) -> State {
+    if dir == FAILED {
+        State::Failed
+    } else if history.hold().is_some() {
+        State::Hold
+    } else if history.is_open() && file.try_lock_shared().is_err() {
+        // The lock is tried only where an attempt was begun: then its owner has it already, and we disturb nobody.
+        State::Active
+    } else if history.last_attempt().is_some() {
+        State::Deferred
+    } else {
+        State::Incoming
     }
 }
 
@@ -76,6 +102,11 @@ impl Queue {
             .collect();
         found.sort();
         Ok(found)
+    }
+
+    /// The ids of the letters that failed and are kept.
+    pub fn failed_ids(&self) -> Result<Vec<Id>, Error> {
+        self.ids_in(FAILED)
     }
 
     /// The ids of the letters that wait, oldest first.
@@ -147,22 +178,22 @@ impl Queue {
     }
 
     fn look_in(&self, dir: &'static str, id: Id) -> Result<Listed, Error> {
-        let Stored { file, letter, .. } =
-            Stored::peek(&self.path(dir, id), id).map_err(|flaw| self.unreadable(dir, id, flaw))?;
-        let history = &letter.history;
-        let state = if dir == FAILED {
-            State::Failed
-        } else if history.hold().is_some() {
-            State::Hold
-        } else if history.is_open() && file.try_lock_shared().is_err() {
-            // The lock is tried only where an attempt was begun: then its owner has it already, and we disturb nobody.
-            State::Active
-        } else if history.last_attempt().is_some() {
-            State::Deferred
-        } else {
-            State::Incoming
+        let stored = Stored::peek(&self.path(dir, id), id).map_err(|flaw| self.unreadable(dir, id, flaw))?;
+        let state = state(dir, &stored);
+        Ok(Listed { letter: stored.letter, state })
+    }
+
+    /// What a letter's file says, for whoever tells its story elsewhere.
+    pub fn papers(&self, id: Id) -> Result<Papers, Error> {
+        let read = |dir| {
+            let (stored, text) =
+                Stored::papers(&self.path(dir, id), id).map_err(|flaw| self.unreadable(dir, id, flaw))?;
+            Ok(Papers::new(state(dir, &stored), &text))
         };
-        Ok(Listed { letter, state })
+        match read(LETTERS) {
+            Err(Error::NoSuchLetter(_)) => read(FAILED),
+            found => found,
+        }
     }
 
     /// Appends a record, which takes no lock: it is one write, at the end of the file.

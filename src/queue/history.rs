@@ -20,9 +20,10 @@ use crate::outcome::Outcome;
 /// Attempts in a row that ended without an outcome before the letter is held: something in it kills whoever sends it.
 const POISON: u32 = 3;
 
-/// Something that happened to a letter.
+/// Something that happened to a letter: `at` is when, `whom` the numbers of the recipients that it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+#[allow(missing_docs, reason = "the two fields that all have are told above")]
+pub enum Event {
     /// An attempt is about to say MAIL FROM. Without an outcome behind it, it crashed and the relay may have the letter.
     Begun { at: SystemTime, attempt: u32 },
     /// What an attempt meant for these recipients.
@@ -109,12 +110,8 @@ impl History {
 
     /// Adds up the records of a letter's file.
     pub(super) fn read(mut self, id: Id, records: &[u8]) -> Self {
-        let lines = records.split(|&octet| octet == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-        for line in lines {
-            if let Some(event) = Event::from_line(id, line, self.recipients.len()) {
-                self.apply(&event);
-            }
-        }
+        let count = self.recipients.len();
+        events(id, records, count).for_each(|event| self.apply(&event));
         self
     }
 
@@ -269,6 +266,12 @@ impl History {
     }
 }
 
+/// The records of a file of a letter for `count` recipients; what is none is passed over.
+pub(super) fn events(id: Id, records: &[u8], count: usize) -> impl Iterator<Item = Event> + '_ {
+    let lines = records.split(|&octet| octet == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    lines.filter_map(move |line| Event::from_line(id, line, count))
+}
+
 impl Event {
     /// When it happened.
     fn at(&self) -> SystemTime {
@@ -300,7 +303,7 @@ impl Event {
             Self::Released { at } => format!("released {}", millis(*at)),
             Self::Revived { at } => format!("revived {}", millis(*at)),
         };
-        format!("{} {words}\n", checksum(id, &words))
+        with_checksum(id, &words)
     }
 
     fn from_line(id: Id, line: &str, count: usize) -> Option<Self> {
@@ -327,6 +330,11 @@ impl Event {
             _ => return None,
         })
     }
+}
+
+/// The record of these words, as a line.
+pub(super) fn with_checksum(id: Id, words: &str) -> String {
+    format!("{} {words}\n", checksum(id, words))
 }
 
 /// Sixteen digits of SHA-256: against crashes and swapped files, not against an attacker (who owns the directory anyway).

@@ -98,17 +98,28 @@ impl Stored {
 
     /// Reads head and records of a file of so many octets; the content stays where it is, and its seal unchecked.
     pub(super) fn read(file: File, file_len: u64, id: Id) -> Result<Self, Flaw> {
+        Self::read_whole(file, file_len, id).map(|(stored, _)| stored)
+    }
+
+    /// Opens a letter to look at it, and gives its head and records as the file has them.
+    pub(super) fn papers(path: &Path, id: Id) -> Result<(Self, Vec<u8>), Flaw> {
+        let (file, found) = open(path, OpenOptions::new().read(true))?;
+        let (stored, records) = Self::read_whole(file, found.len(), id)?;
+        let mut papers = read_head(&stored.file)?;
+        papers.extend(records);
+        Ok((stored, papers))
+    }
+
+    fn read_whole(file: File, file_len: u64, id: Id) -> Result<(Self, Vec<u8>), Flaw> {
         let head = read_head(&file)?;
         let entry = std::str::from_utf8(&head).ok().and_then(Entry::parse);
         let entry = entry.filter(|entry| entry.id == id).ok_or(Flaw::Damaged("its head is not a letter's"))?;
         let head = head.len() as u64;
         let sealed = head.checked_add(entry.size).and_then(|len| len.checked_add(seal::LEN));
         let records = sealed.and_then(|sealed| file_len.checked_sub(sealed)).ok_or(Flaw::Damaged("it is cut short"))?;
-        let mut history = History::new(entry.created, entry.envelope.recipients().len());
-        if records > 0 {
-            history = history.read(id, &read_tail(&file, file_len - records, records)?);
-        }
-        Ok(Self { file: Arc::new(file), letter: Letter { entry, history }, head })
+        let records = if records > 0 { read_tail(&file, file_len - records, records)? } else { Vec::new() };
+        let history = History::new(entry.created, entry.envelope.recipients().len()).read(id, &records);
+        Ok((Self { file: Arc::new(file), letter: Letter { entry, history }, head }, records))
     }
 
     /// Checks the seal over head and content.

@@ -38,11 +38,14 @@ mod claim;
 mod content;
 mod disk;
 mod entry;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod handle;
 mod history;
 mod id;
 mod letter;
 mod outcome_words;
+mod papers;
 #[cfg(test)]
 mod powercut;
 pub mod retry;
@@ -55,9 +58,10 @@ mod words;
 pub use claim::{Claim, Closed, EXPIRED, Unclaimed};
 pub use entry::Entry;
 pub use handle::{Listed, State};
-pub use history::{History, Verdict};
+pub use history::{Event, History, Verdict};
 pub use id::Id;
 pub use letter::Letter;
+pub use papers::Papers;
 pub use runner_lock::{RunnerLock, Wake};
 pub use spool::Spool;
 pub use sweep::Swept;
@@ -77,7 +81,6 @@ use crate::envelope::Envelope;
 use crate::message::{Content, Facts};
 use crate::outcome::{Outcome, words};
 use disk::Disk;
-use history::Event;
 use letter::Stored;
 
 /// Letters whose removal may wait for one fsync.

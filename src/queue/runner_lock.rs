@@ -13,7 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +22,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+#[cfg(target_os = "linux")]
+use nix::sys::time::TimeSpec;
+#[cfg(target_os = "linux")]
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::{Error, Queue};
 
@@ -88,20 +92,28 @@ impl RunnerLock {
 
     /// Waits until something is accepted, a signal comes, or `limit` is over; for ever without one.
     pub fn wait(&mut self, limit: Option<Duration>) -> io::Result<Wake> {
-        let limit = limit.map_or(PollTimeout::NONE, |limit| {
-            // Rounded up: a wake-up a hair too early would be one more for nothing.
-            let millis = limit.as_nanos().div_ceil(1_000_000);
-            i32::try_from(millis).ok().and_then(|millis| PollTimeout::try_from(millis).ok()).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut [PollFd::new(self.trigger.as_fd(), PollFlags::POLLIN)], limit) {
-            Ok(0) => Ok(Wake::Due),
-            Ok(_) => {
+        let alarm = limit.and_then(Alarm::after);
+        let timeout = match limit {
+            Some(limit) if alarm.is_none() => timeout(limit),
+            Some(_) | None => PollTimeout::NONE,
+        };
+        let mut waits = vec![PollFd::new(self.trigger.as_fd(), PollFlags::POLLIN)];
+        waits.extend(alarm.as_ref().map(|alarm| PollFd::new(alarm.as_fd(), PollFlags::POLLIN)));
+        let woken = poll(&mut waits, timeout).map(|_| waits[0].any() == Some(true));
+        match woken {
+            Ok(false) => Ok(Wake::Due),
+            Ok(true) => {
                 self.drain();
                 Ok(Wake::Triggered)
             }
             Err(Errno::EINTR) => Ok(Wake::Signal),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// The FIFO's reading end, for a process that is to be the runner after us: as long as it has that, no knock is lost.
+    pub fn ear(&self) -> io::Result<OwnedFd> {
+        self.trigger.as_fd().try_clone_to_owned()
     }
 
     /// Leaves, unless `has_work` (asked when nobody can wake us any more) finds something and no other runner has come.
@@ -116,6 +128,46 @@ impl RunnerLock {
         let mut octets = [0; 256];
         while matches!(self.trigger.read(&mut octets), Ok(got) if got > 0) {}
     }
+}
+
+/// A clock that goes on while the machine sleeps, as poll(2)'s own does not: a laptop's letters are due when it wakes up.
+#[cfg(target_os = "linux")]
+struct Alarm(TimerFd);
+
+#[cfg(target_os = "linux")]
+impl Alarm {
+    /// `None` where there is none to be had, or nothing to wait for.
+    fn after(limit: Duration) -> Option<Self> {
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        let timer = TimerFd::new(ClockId::CLOCK_BOOTTIME, flags).ok().filter(|_| !limit.is_zero())?;
+        timer.set(Expiration::OneShot(TimeSpec::from_duration(limit)), TimerSetTimeFlags::empty()).ok()?;
+        Some(Self(timer))
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Other systems have poll's clock.
+#[cfg(not(target_os = "linux"))]
+enum Alarm {}
+
+#[cfg(not(target_os = "linux"))]
+impl Alarm {
+    fn after(_: Duration) -> Option<Self> {
+        None
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+/// Rounded up: a wake-up a hair too early would be one more for nothing.
+fn timeout(limit: Duration) -> PollTimeout {
+    let millis = limit.as_nanos().div_ceil(1_000_000);
+    i32::try_from(millis).ok().and_then(|millis| PollTimeout::try_from(millis).ok()).unwrap_or(PollTimeout::MAX)
 }
 
 /// The FIFO, open for reading and writing: with a writer of our own, other writers' comings and goings are no end of file.
@@ -151,6 +203,7 @@ mod tests {
         let mut runner = queue.run_alone().unwrap().unwrap();
         assert!(queue.run_alone().unwrap().is_none());
         assert_eq!(runner.wait(Some(Duration::ZERO)).unwrap(), Wake::Due);
+        assert_eq!(runner.wait(Some(Duration::from_millis(1))).unwrap(), Wake::Due);
         for _ in 0..3 {
             assert!(queue.trigger());
         }

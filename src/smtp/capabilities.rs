@@ -25,6 +25,11 @@ impl Capabilities {
         self.words("SIZE").flatten().find_map(|limit| limit.parse().ok()).filter(|&limit| limit > 0)
     }
 
+    /// Every keyword with its words, as a person would list them; empty where there is none.
+    pub fn listed(&self) -> Vec<String> {
+        self.0.iter().map(|(keyword, words)| [std::slice::from_ref(keyword), words].concat().join(" ")).collect()
+    }
+
     /// The SASL mechanisms offered, in upper case.
     pub fn mechanisms(&self) -> Vec<&str> {
         self.words("AUTH").flatten().map(String::as_str).collect()

@@ -16,6 +16,9 @@ use lettre::transport::smtp::extension::{MailBodyParameter, MailParameter, RcptP
 use std::fmt;
 use std::io::{self, Read};
 
+/// Our own service's extension: this parameter of MAIL is sendmail's `-G`.
+pub const XGATEWAY: &str = "XGATEWAY";
+
 /// A letter as the session wants to see it: canonical octets that can be read as often as needed.
 pub trait Letter {
     /// Its octets, line ends included, dot-stuffing not.
@@ -26,6 +29,10 @@ pub trait Letter {
     fn reader(&self) -> io::Result<Box<dyn Read + '_>>;
     /// The same letter for a server without 8BITMIME, or why there is none.
     fn for_7bit(&self) -> Result<Box<dyn Letter>, String>;
+    /// Whether its header is not to be completed by a server that would (our own service, on [`XGATEWAY`]).
+    fn is_as_is(&self) -> bool {
+        false
+    }
 }
 
 impl Letter for Message {
@@ -37,6 +44,9 @@ impl Letter for Message {
     }
     fn reader(&self) -> io::Result<Box<dyn Read + '_>> {
         Message::reader(self)
+    }
+    fn is_as_is(&self) -> bool {
+        Message::is_as_is(self)
     }
     fn for_7bit(&self) -> Result<Box<dyn Letter>, String> {
         Message::for_7bit(self).map(|message| Box::new(message) as Box<dyn Letter>).map_err(|why| why.to_string())
@@ -122,6 +132,9 @@ impl Plan {
         }
         if needs_utf8 {
             parameters.push(MailParameter::SmtpUtfEight);
+        }
+        if letter.is_as_is() && offered.offers(XGATEWAY) {
+            parameters.push(MailParameter::Other { keyword: XGATEWAY.to_owned(), value: None });
         }
         parameters.extend(dsn.of_letter(envelope));
         let recipients = envelope.recipients().iter().zip(forward_paths);

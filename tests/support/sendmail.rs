@@ -144,7 +144,11 @@ impl Sendmail {
         // A name of its own is a link, as packages make them.
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
-        if let Err(error) = std::os::unix::fs::symlink(super::household::sendmail(), &program) {
+        let ours = match self.called.as_str() {
+            "pillarbox" => env!("CARGO_BIN_EXE_pillarbox").into(),
+            _ => super::household::sendmail(),
+        };
+        if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
             // Another call, maybe at this moment in another thread, has made it.
             assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}", program.display());
         }
@@ -187,6 +191,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process, for whoever looks into it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Gives it input, without an end yet.
     pub fn feed(&mut self, octets: &[u8]) {
         if let Some(input) = &self.input {

@@ -19,8 +19,7 @@ fn all_addresses_of_a_host_are_tried() {
 
 #[test]
 fn a_connection_that_is_refused_says_so() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = Host::Tcp { name: "127.0.0.1".to_owned(), port };
+    let host = Host::Tcp { name: "127.0.0.1".to_owned(), port: 1 };
     let limits = Limits { step: Duration::from_secs(20), total: Instant::now() + Duration::from_secs(20) };
     let fault = connect(&Account::new("a"), &host, 0, &limits, &Interrupt::default()).err().unwrap();
     assert_eq!(fault.to_string(), "cannot be reached: Connection refused");
@@ -28,7 +27,15 @@ fn a_connection_that_is_refused_says_so() {
 
 #[test]
 fn an_address_of_ours_decides_the_family() {
-    let listener = TcpListener::bind("[::1]:0").unwrap();
+    // The same port of the other family is taken and nobody listens there.
+    let (listener, _taken) = (0..100)
+        .find_map(|_| {
+            let listener = TcpListener::bind("[::1]:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let taken = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            taken.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()).ok().map(|()| (listener, taken))
+        })
+        .unwrap();
     let host = Host::Tcp { name: "localhost".to_owned(), port: listener.local_addr().unwrap().port() };
     for (source, said) in [
         ("::1", None),

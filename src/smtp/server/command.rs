@@ -7,6 +7,7 @@
 use super::Answer;
 use crate::envelope::{Mailbox, Notify, Recipient, Ret, ReversePath};
 use crate::message::address::parse_sender;
+use crate::smtp::plan::XGATEWAY;
 use zeroize::Zeroizing;
 
 /// What a client wants.
@@ -27,8 +28,8 @@ pub(super) enum Command {
     Expn,
     Help,
     Quit,
-    /// A verb that is nobody's but, perhaps, the postmaster's: in capitals, the first an X.
-    Foreign(String),
+    /// A verb that is nobody's but, perhaps, the postmaster's (in capitals, the first an X), and what stands behind it.
+    Foreign(String, String),
 }
 
 /// The announcement of a piece of a letter.
@@ -53,6 +54,8 @@ pub struct Mail {
     pub ret: Option<Ret>,
     /// ENVID, decoded.
     pub envid: Option<String>,
+    /// XGATEWAY: the header is not to be completed.
+    pub gateway: bool,
 }
 
 /// Why a line is no command.
@@ -100,7 +103,7 @@ pub(super) fn parse(line: &[u8], domain: &str) -> Result<Command, Bad> {
         other if OF_OTHER_PROTOCOLS.contains(&other) => {
             return Err(Bad::Hopeless(Answer::new(421, (7, 0), "this is a mail server")));
         }
-        foreign if foreign.starts_with('X') => alone(rest, Command::Foreign(foreign.to_owned()))?,
+        foreign if foreign.starts_with('X') => Command::Foreign(foreign.to_owned(), rest.to_owned()),
         _ => return Err(no_such_command().into()),
     })
 }
@@ -161,6 +164,7 @@ fn mail(rest: &str, domain: &str) -> Result<Mail, Answer> {
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => mail.eight_bit = true,
             ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {}
             ("SMTPUTF8", None) => mail.utf8 = true,
+            (XGATEWAY, None) => mail.gateway = true,
             ("RET", Some(value)) => mail.ret = Some(Ret::parse(value).ok_or_else(bad)?),
             ("ENVID", Some(value)) => {
                 let fits = |envid: &String| envid.len() <= 100 && envid.bytes().all(|o| matches!(o, b' '..=b'~'));
@@ -168,7 +172,7 @@ fn mail(rest: &str, domain: &str) -> Result<Mail, Answer> {
             }
             // Who the letter's author has proved to be, somewhere else (RFC 4954 §5): we do not pass it on.
             ("AUTH", Some(value)) => drop(xtext(value).ok_or_else(bad)?),
-            ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => return Err(bad()),
+            ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH" | XGATEWAY, _) => return Err(bad()),
             _ => return Err(unknown(text)),
         }
     }
@@ -334,7 +338,8 @@ mod tests {
 
     #[test]
     fn parameters_are_read_and_decoded() {
-        let mail = sender("MAIL FROM:<a@x.org> size=1000 BODY=8bitmime SMTPUTF8 RET=HDRS ENVID=QQ+2B1+3D AUTH=<>");
+        let mail =
+            sender("MAIL FROM:<a@x.org> size=1000 BODY=8bitmime SMTPUTF8 RET=HDRS ENVID=QQ+2B1+3D AUTH=<> XGATEWAY");
         let want = Mail {
             reverse_path: mail.reverse_path.clone(),
             size: Some(1000),
@@ -342,6 +347,7 @@ mod tests {
             utf8: true,
             ret: Some(Ret::Headers),
             envid: Some("QQ+1=".to_owned()),
+            gateway: true,
         };
         assert_eq!(mail, want);
         let bob = recipient("RCPT TO:<bob@x.org> NOTIFY=success,FAILURE ORCPT=rfc822;Bob+40x.org");

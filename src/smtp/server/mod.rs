@@ -107,9 +107,10 @@ pub trait Postmaster {
         &[]
     }
 
-    /// Obeys one of [`Postmaster::verbs`]. Each line that `tell` gets goes to the client before the answer, under the same code.
-    fn obey(&mut self, guest: &Guest, verb: &str, tell: &mut dyn FnMut(&str)) -> Answer {
-        let _ = (guest, verb, tell);
+    /// Obeys one of [`Postmaster::verbs`]; `words` is what stands behind it. Each line that `tell` gets goes to the client
+    /// before the answer, under the code 250.
+    fn obey(&mut self, guest: &Guest, verb: &str, words: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+        let _ = (guest, verb, words, tell);
         Answer::new(502, (5, 1), "there is no such command")
     }
 

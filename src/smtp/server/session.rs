@@ -96,7 +96,7 @@ impl Session<'_> {
                 self.say(&Answer::new(221, (0, 0), "good-bye"));
                 return Err(End::Quit);
             }
-            Command::Foreign(verb) => self.foreign(&verb)?,
+            Command::Foreign(verb, words) => self.foreign(&verb, &words)?,
             // The dialogue has answered these.
             Command::Noop | Command::Vrfy | Command::Expn | Command::Help => {}
         }
@@ -141,12 +141,12 @@ impl Session<'_> {
     }
 
     /// A verb of the postmaster's own, or nobody's.
-    fn foreign(&mut self, verb: &str) -> Result<(), End> {
+    fn foreign(&mut self, verb: &str, words: &str) -> Result<(), End> {
         if !self.postmaster.verbs().contains(&verb) {
             return self.dialogue.complain(&command::no_such_command());
         }
         let (dialogue, mut told) = (&mut self.dialogue, Ok(()));
-        let answer = self.postmaster.obey(&self.guest, verb, &mut |line| {
+        let answer = self.postmaster.obey(&self.guest, verb, words, &mut |line| {
             if told.is_ok() {
                 told = dialogue.say_more(250, line);
             }

@@ -299,8 +299,8 @@ fn a_verb_of_the_postmaster_s_is_offered_obeyed_and_nobody_else_s() {
         fn verbs(&self) -> &'static [&'static str] {
             &["XLIST"]
         }
-        fn obey(&mut self, _: &Guest, verb: &str, tell: &mut dyn FnMut(&str)) -> Answer {
-            tell(verb);
+        fn obey(&mut self, _: &Guest, verb: &str, words: &str, tell: &mut dyn FnMut(&str)) -> Answer {
+            tell(&format!("{verb}({words})"));
             tell("250 ok\r\n");
             Answer::new(250, (0, 0), "that is all")
         }
@@ -308,12 +308,13 @@ fn a_verb_of_the_postmaster_s_is_offered_obeyed_and_nobody_else_s() {
             Ok(String::new())
         }
     }
-    let mut client = Client::new(&[b"EHLO x\r\nxlist\r\nXLIST all\r\nXOTHER\r\n"]);
+    let mut client = Client::new(&[b"EHLO x\r\nxlist\r\nXLIST  All of it\r\nXOTHER all\r\n"]);
     serve(&mut client, &mut Lists(Desk::default()));
     let said = client.gets.concat();
     assert!(said.contains("\r\n250-XLIST\r\n"), "{said}");
     let answers = said.split("250 HELP\r\n").nth(1).unwrap();
-    assert!(answers.starts_with("250-XLIST\r\n250-250 ok??\r\n250 2.0.0 that is all\r\n501 "), "{answers}");
+    let answer = |line: &str| format!("250-{line}\r\n250-250 ok??\r\n250 2.0.0 that is all\r\n");
+    assert!(answers.starts_with(&(answer("XLIST()") + &answer("XLIST(All of it)"))), "{answers}");
     assert!(answers.ends_with("500 5.5.1 there is no such command; try HELP\r\n"), "{answers}");
     assert!(session("XLIST\r\n").1.ends_with("500 there is no such command; try HELP\r\n"));
 }
