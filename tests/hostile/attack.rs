@@ -179,8 +179,9 @@ impl Attack {
             wrong.push("HUNG".to_owned());
         }
         let wanted = match (mode, self.verdict) {
-            (Mode::Run, _) | (_, Verdict::Relayed | Verdict::AsAnswered) => 0,
-            (Mode::Waiting, Verdict::Deferred(_) | Verdict::Doubtful(_)) => 0,
+            (Mode::Run, _)
+            | (_, Verdict::Relayed | Verdict::AsAnswered)
+            | (Mode::Waiting, Verdict::Deferred(_) | Verdict::Doubtful(_)) => 0,
             (_, Verdict::Deferred(status) | Verdict::Doubtful(status) | Verdict::Bounced(status)) => status,
         };
         if ended.status != Some(wanted) {
@@ -260,7 +261,7 @@ impl Attack {
     }
 
     /// What of us a server got that it should not have.
-    pub fn misuses(&self, heard: &[Dialogue]) -> Vec<String> {
+    fn misuses(&self, heard: &[Dialogue]) -> Vec<String> {
         let mut wrong = Vec::new();
         for dialogue in heard {
             for secret in secrets() {

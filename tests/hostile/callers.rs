@@ -505,7 +505,7 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
             assert!(ended == wanted || full && ended == 74, "{how} {words:?}: {before:?}");
         }
         let listed = pillarbox::queue::Queue::find(&home.queue()).unwrap();
-        let letters = listed.map_or(0, |queue| queue.list().unwrap().into_iter().flatten().count());
+        let letters = listed.map_or(0, |queue| queue.list().unwrap().flatten().count());
         assert_eq!(letters, usize::from(status == 0), "{how}");
         drop(relay.finish());
         let good = Relay::start(Script::open());

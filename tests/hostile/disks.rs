@@ -291,9 +291,8 @@ fn interrupt(signal: &str, call: &str, number: usize) -> Result<(), String> {
     let letters = heard.iter().flat_map(|dialogue| &dialogue.letters).count();
     let fits = match status {
         0 => letters + queued == 1 || letters == 1,
-        64..=69 | 71..=78 => letters + queued == 0,
-        // The loader's part, before the first instruction of ours.
-        143 | 130 | 129 | -1 => letters + queued == 0,
+        // The last of them in the loader's part, before the first instruction of ours.
+        64..=69 | 71..=78 | 143 | 130 | 129 | -1 => letters + queued == 0,
         _ => false,
     };
     if fits {
@@ -453,7 +452,7 @@ fn a_letter_damaged_at_every_octet_is_set_aside_and_the_others_go() {
     });
     damaged("an octet zeroed", 1000, |number, octets| {
         let at = place(number, octets.len(), 1000);
-        octets[at] = if octets[at] == 0 { 1 } else { 0 };
+        octets[at] = u8::from(octets[at] == 0);
     });
     damaged("cut", 1000, |number, octets| octets.truncate(place(number, octets.len(), 1000)));
 }

@@ -6,6 +6,8 @@
 //!
 //! The whole tables, with figures: `cargo test --release --test hostile -- --ignored --nocapture`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

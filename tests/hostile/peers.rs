@@ -3,14 +3,15 @@
 //! What became of a letter is judged by what one is promised by any of them: it ends (our watchdog is 20 s, where a limit of
 //! 4 s is set, where one can be), it does not crash, and a letter that the relay has not taken is not called sent; what is a
 //! fault of the session or of the settings sends no letter back for good; no password goes out in clear or to a stranger, and
-//! neither it nor a control character is printed or logged. dma and nullmailer run in mount and process namespaces of their
+//! neither it nor a control character is printed or logged. (dma sleeps before it tries again, and often with its connection
+//! open, which counts as a hang here: nothing tells the one from the other.) dma and nullmailer run in mount and process namespaces of their
 //! own, over which their package lies (`.ci/peers`).
 
-use crate::attack::{Attack, Mode, PASSWORD, Verdict, Way, indiscretions};
+use crate::attack::{Attack, Mode, PASSWORD, Verdict, Way, indiscretions, secrets};
 use crate::measure;
 use crate::servers::table;
 use crate::support::peer;
-use crate::support::relay::{Relay, Tls};
+use crate::support::relay::{Dialogue, Relay, Tls};
 use crate::support::unpacked::package;
 use std::collections::BTreeMap;
 use std::fs;
@@ -80,6 +81,7 @@ cp -R /var/spool/nullmailer "$work/spool"
 "#;
 
 /// What became of it.
+#[expect(clippy::too_many_lines, reason = "three programs to set up, each in its own words")]
 fn fares(peer: Peer, attack: &Attack) -> Option<(Vec<String>, u64)> {
     let name = &attack.name;
     let needs_scram = name.starts_with("SCRAM") || name.contains("CRAM-MD5");
@@ -198,8 +200,17 @@ fn fares(peer: Peer, attack: &Attack) -> Option<(Vec<String>, u64)> {
     }
     let said =
         String::from_utf8_lossy(&ended.said).into_owned() + &fs::read_to_string(work.join("log")).unwrap_or_default();
-    let open = attack.misuses(&heard).into_iter().next();
-    flaws.extend(open.map(|_| "leaked (wire)".to_owned()));
+    // Inside TLS only a server that is not the right one may not have it.
+    let is_stranger = name.starts_with("certificate");
+    let shown = |dialogue: &Dialogue| {
+        secrets().iter().any(|secret| {
+            let found = |octets: &[u8]| memchr::memmem::find(octets, secret.as_bytes()).is_some();
+            found(&dialogue.clear) || is_stranger && found(&dialogue.encrypted)
+        })
+    };
+    if heard.iter().any(shown) {
+        flaws.push("leaked (wire)".to_owned());
+    }
     let said: Vec<String> = indiscretions(&said, "");
     if said.iter().any(|one| one.starts_with('"')) {
         flaws.push("leaked (log)".to_owned());

@@ -79,7 +79,9 @@ pub fn says(heard: &[String], lie: Lie) -> String {
     }
     let password = if lie == Lie::BadSignature { "somebody else's" } else { PASSWORD };
     let mut salted = [0; 32];
-    let count = NonZeroU32::new(iterations.parse().unwrap_or(4096)).unwrap();
+    // Whoever goes along with an absurd count has a wrong answer coming, and not in hours.
+    let count = iterations.parse().ok().filter(|count| *count <= 100_000).and_then(NonZeroU32::new);
+    let count = count.unwrap_or(NonZeroU32::MIN);
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, count, &salt, password.as_bytes(), &mut salted);
     let sign = |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text);
     let key = sign(&salted, b"Server Key");

@@ -235,7 +235,7 @@ fn tls(way: Way) -> Vec<Attack> {
     let record = |kind: u8, octets: &[u8]| {
         [&[kind, 3, 3], &u16::try_from(octets.len()).unwrap().to_be_bytes()[..], octets].concat()
     };
-    let noise: Vec<u8> = (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0..5000_u32).map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     let shake = |name: &str, act: Act, verdict| {
         Attack::new(format!("handshake: {name}"), way, on(way, HANDSHAKE, act), verdict).without_password()
     };
@@ -246,7 +246,11 @@ fn tls(way: Way) -> Vec<Attack> {
         shake("a reset", Act::Reset, Deferred(75)),
         shake("SMTP", Act::from("250 hello"), Deferred(69)),
         shake("noise", Act::Raw(noise.clone()), Deferred(69)),
-        shake("a record without end", Act::Flood([&[0x16, 3, 3, 0xff, 0xff][..], &[0; 60_000]].concat()), Deferred(69)),
+        shake(
+            "a record without end",
+            Act::Flood([vec![0x16, 3, 3, 0xff, 0xff], vec![0; 60_000]].concat()),
+            Deferred(69),
+        ),
         shake("a message without end", Act::Flood(record(0x16, &[2, 0xff, 0xff, 0xff, 0, 0, 0, 0])), Deferred(69)),
         shake("empty records", flood(record(0x16, b"")), Deferred(69)),
         shake("warnings", flood(record(0x15, &[1, 90])), Deferred(69)),
@@ -285,7 +289,7 @@ fn tls(way: Way) -> Vec<Attack> {
         ("an end in clear", record(0x15, &[1, 0])),
         ("a new handshake", record(0x16, &[0, 0, 0, 0])),
         ("a forged record", record(0x17, &[0; 64])),
-        ("a record too long", [&[0x17, 3, 3, 0xff, 0xff][..], &[0; 70_000]].concat()),
+        ("a record too long", [vec![0x17, 3, 3, 0xff, 0xff], vec![0; 70_000]].concat()),
     ] {
         for place in [Place::Ehlo, Place::Mail, Place::Dot] {
             let script = on(way, &inside(&place.moment()), Act::Beneath(octets.clone()));
@@ -378,7 +382,7 @@ fn auth() -> Vec<Attack> {
             Deferred(76),
         ),
     ];
-    let lies: [(&str, fn(&[String]) -> String, Verdict); 18] = [
+    let lies: [(&str, Answer, Verdict); 18] = [
         ("the truth", |heard| scram::says(heard, Lie::None), Relayed),
         ("a nonce of its own", |heard| scram::says(heard, Lie::OtherNonce), Deferred(76)),
         ("no nonce of its own", |heard| scram::says(heard, Lie::BareNonce), Deferred(76)),
@@ -403,7 +407,7 @@ fn auth() -> Vec<Attack> {
         rows.push(Attack::new(format!("SCRAM: {name}"), way, script, verdict).without_password());
     }
     for (name, says) in [
-        ("garbage", (|heard| scram::says(heard, Lie::Garbage)) as fn(&[String]) -> String),
+        ("garbage", (|heard| scram::says(heard, Lie::Garbage)) as Answer),
         ("nothing", |heard| scram::says(heard, Lie::Empty)),
     ] {
         let script = offering("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
@@ -411,6 +415,9 @@ fn auth() -> Vec<Attack> {
     }
     rows
 }
+
+/// What a server says to what it has heard.
+type Answer = fn(&[String]) -> String;
 
 /// `\0alice\0` and the password.
 const BASE64_OF_PLAIN: &str = "AGFsaWNlAG1BcmtlZC01ZWNyZXQ=";
