@@ -238,7 +238,7 @@ fn what_cannot_be_a_password_changes_nothing() {
         (&b""[..], 75, "no password was given"),
         (b"\n", 65, "has an empty password"),
         (b"a\0b\n", 65, "has a NUL octet"),
-        (&[b'x'; 20_000], 74, "longer than 16 KiB"),
+        (&vec![b'x'; 20_000], 74, "longer than 16 KiB"),
     ] {
         home.pillarbox(&["login"], input).says(status, &[why, "nothing was stored"]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "s3cret\n");
