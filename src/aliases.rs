@@ -72,6 +72,14 @@ impl Aliases {
         if reading.problems.is_empty() { Ok(reading.aliases) } else { Err(reading.problems) }
     }
 
+    /// A door for the fuzz targets in tests/fuzz, which no other build has: a file's text.
+    #[cfg(fuzzing)]
+    pub fn of_text(text: &str, uid: u32) -> Result<Self, Vec<Problem>> {
+        let mut reading = Reading { aliases: Self::default(), problems: Vec::new(), uid };
+        reading.file(Path::new("aliases"), text);
+        if reading.problems.is_empty() { Ok(reading.aliases) } else { Err(reading.problems) }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -153,6 +153,10 @@ pub enum Cause {
     Reply(Reply),
     /// The name does not exist (`Resolve`).
     NoSuchHost(String),
+    /// The recipient's domain does not exist, or has nobody who would take its mail (`Resolve`).
+    NoSuchDomain(String),
+    /// The recipient's domain says that it takes no mail (`Resolve`; RFC 7505).
+    NullMx(String),
     /// The system's word for what the network did: refused, reset, unreachable, closed by the server.
     Network(String),
     /// No answer in time. The text says what was waited for.
@@ -177,6 +181,8 @@ impl fmt::Display for Cause {
         match self {
             Self::Reply(reply) => write!(f, "said \"{reply}\""),
             Self::NoSuchHost(text)
+            | Self::NoSuchDomain(text)
+            | Self::NullMx(text)
             | Self::Network(text)
             | Self::Timeout(text)
             | Self::Tls(text)

@@ -1,37 +1,40 @@
 //! A queue run: what is due, in what order, over which connections.
 //!
-//! Letters are looked at in the order of their arrival and go to the lane of their account; a lane's workers, each with
-//! one connection, claim them, send them and settle them. Looking and sending overlap, so that the first letter of a long
-//! queue does not wait for a look at the last. An account that cannot be reached is asked once a run: its other letters
-//! get the same answer without an attempt (and so a new time). A letter that cannot be claimed is somebody else's, on
-//! hold, or no letter; none of these stands in another's way.
+//! Letters are looked at in the order of their arrival and go to the lane of their destination ([`lanes`]): their account,
+//! or their domain where the account delivers directly. A lane's workers ([`worker`]), each with one connection, claim them,
+//! send them and settle them. Looking and sending overlap, so that the first letter of a long queue does not wait for a look
+//! at the last. A destination that cannot be reached is asked once a run: its other letters get the same answer without an
+//! attempt (and so a new time), or move over into the lane of the account that takes over. A letter that cannot be claimed is
+//! somebody else's, on hold, or no letter; none of these stands in another's way.
 //!
-//! A letter for several accounts goes alone, by a [`Carrier`]. A letter that a lost connection never began is tried once
+//! A letter for several destinations goes alone, by a [`Carrier`]. A letter that a lost connection never began is tried once
 //! more on a new one. The run ends when everything that was due has been tried, the reports that it made included.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+mod lanes;
+mod worker;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::config::{Account, choose};
-use crate::deliver::{Attempted, Carrier, Desk, attempted, is_unsent, log_remarks};
+use crate::config::Account;
+use crate::config::choose::{self, Route};
+use crate::deliver::{Attempted, Carrier, Desk};
 use crate::envelope::Envelope;
 use crate::message::Message;
-use crate::outcome::{Cause, Fault, Outcome, Report, Stage};
 use crate::queue::{Claim, Closed, Error, Id, Listed, Queue, State, Unclaimed};
-use crate::relay::{Connection, Job, Unreached};
+use crate::relay::Job;
 use crate::settle::Office;
 use crate::smtp::plan::Letter;
+use lanes::{Key, Lanes};
+use worker::Worker;
 
-/// How long a connection may take to open, and how long a letter may take on it. Each wait has the account's own limit.
-const OPEN: Duration = Duration::from_mins(5);
+/// How long a letter may take. Each wait has the account's own limit.
 const LETTER: Duration = Duration::from_hours(1);
 
-/// Letters that wait in a lane for each worker that it has, before it gets another.
-const BACKLOG: usize = 16;
+/// Letters for several destinations that go at a time, where domains are destinations.
+const ALONE: usize = 4;
 
 /// A run over a queue.
 pub struct Run<'r, 'a> {
@@ -39,7 +42,7 @@ pub struct Run<'r, 'a> {
     pub desk: &'r Desk<'a>,
     /// The queue and its rules.
     pub office: Office<'r>,
-    /// Connections to one account at a time.
+    /// Connections to one account or, with one that delivers directly, one domain at a time.
     pub connections: usize,
     /// The clock.
     pub now: &'r (dyn Fn() -> SystemTime + Sync),
@@ -97,8 +100,9 @@ impl<'a> Run<'_, 'a> {
 
     fn pass(&self, wanted: &dyn Fn(&Listed) -> bool, books: &Mutex<Books>) -> Result<(), Error> {
         let ids = self.office.queue.ids()?;
-        let mut lanes = Lanes::default();
+        let lanes = Lanes::default();
         thread::scope(|scope| {
+            let shift = Shift { scope, lanes: &lanes, books };
             for id in ids {
                 if self.desk.interrupt.is_winding_down() {
                     break;
@@ -106,10 +110,10 @@ impl<'a> Run<'_, 'a> {
                 match self.office.queue.look(id) {
                     Ok(listed) if listed.state == State::Hold || !wanted(&listed) => {}
                     Ok(listed) if listed.letter.remaining().is_none() => self.conclude(id, books),
-                    Ok(listed) => self.assign(scope, &mut lanes, books, id, self.way(&listed)),
+                    Ok(listed) => self.assign(shift, id, self.way(&listed)),
                     Err(Error::NoSuchLetter(_)) => {}
                     // The claim finds out what is wrong with it, and sets it aside where it is no letter.
-                    Err(_) => self.assign(scope, &mut lanes, books, id, None),
+                    Err(_) => self.assign(shift, id, None),
                 }
             }
             lanes.close(self.desk.interrupt.is_winding_down());
@@ -126,60 +130,59 @@ impl<'a> Run<'_, 'a> {
         }
     }
 
-    /// The account that a letter goes through; `None` where that is not just one.
-    fn way(&self, listed: &Listed) -> Option<&'a Account> {
+    /// The lane of a letter.
+    fn way(&self, listed: &Listed) -> Key<'a> {
         let letter = &listed.letter;
-        let routes = choose::routes(self.desk.settings, letter.entry.account.as_deref(), &letter.remaining()?).ok()?;
-        match routes.as_slice() {
-            [route] => Some(route.account),
-            _ => None,
-        }
+        let remaining = letter.remaining()?;
+        lane(choose::routes(self.desk.settings, letter.entry.account.as_deref(), &remaining).ok()?)
     }
 
-    /// Puts a letter into its lane, and a worker to the lane where that has too few.
-    fn assign<'s>(
-        &'s self,
-        scope: &'s Scope<'s, '_>,
-        lanes: &mut Lanes<'a>,
-        books: &'s Mutex<Books>,
-        id: Id,
-        account: Option<&'a Account>,
-    ) where
-        'a: 's,
-    {
-        let lane = lanes.of(account);
+    /// Takes up a letter that was found in the queue.
+    fn assign<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: Key<'a>) {
         let tally = {
-            let mut books = lock(books);
+            let mut books = lock(shift.books);
             books.tally.wanted += 1;
             books.tally
         };
         (self.progress)(&tally);
-        let waiting = lane.push(id);
-        let workers = lane.workers.load(Ordering::Relaxed);
-        let most = if account.is_some() { self.connections.max(1) } else { 1 };
-        if workers > 0 && (workers >= most || waiting <= BACKLOG * workers) {
+        self.enlist(shift, id, key);
+    }
+
+    /// Puts a letter into a lane, and a worker to the lane where that has too few.
+    fn enlist<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: Key<'a>) {
+        let alone = if self.desk.settings.accounts.iter().any(Account::is_direct) { ALONE } else { 1 };
+        let most = if key.is_some() { self.connections.max(1) } else { alone };
+        if !shift.lanes.push(&key, id, most) {
             return;
         }
-        lane.workers.fetch_add(1, Ordering::Relaxed);
         let work = {
-            let lane = Arc::clone(&lane);
-            move || match account {
-                Some(account) => Worker { run: self, lane, books, account, tried: Vec::new(), barren: 0 }.work(),
-                None => self.work_alone(&lane, books),
+            let key = key.clone();
+            move || {
+                let mut at = Some(key);
+                while let Some(key) = at {
+                    match &key {
+                        Some(to) => Worker { run: self, shift, key: &key, to, barren: 0 }.work(),
+                        None => self.work_alone(shift),
+                    }
+                    at = shift.lanes.another(&key);
+                }
             }
         };
-        let started = thread::Builder::new().name("lane".to_owned()).spawn_scoped(scope, work);
+        let started = thread::Builder::new().name("lane".to_owned()).spawn_scoped(shift.scope, work);
         if let Err(error) = started {
-            lane.workers.fetch_sub(1, Ordering::Relaxed);
             // Without any worker the lane's letters stay for the next run.
+            shift.lanes.abandon(&key);
             tracing::error!(message = "unable", reason = format!("cannot start a thread: {error}"));
         }
     }
 
-    /// Works on the letters that have no account of their own.
-    fn work_alone(&self, lane: &Lane, books: &Mutex<Books>) {
+    /// Works on the letters that have no destination of their own.
+    fn work_alone(&self, Shift { lanes, books, .. }: Shift<'_, '_, 'a>) {
         let mut carrier = Carrier::new(self.desk);
-        while let Some(id) = lane.wait() {
+        while let Some(id) = lanes.wait(&None) {
+            if self.desk.interrupt.is_winding_down() {
+                continue;
+            }
             let Some(mut errand) = self.claim(id, books) else { continue };
             if errand.load.is_some() && !errand.begin((self.now)()) {
                 skip(books);
@@ -259,6 +262,20 @@ impl<'a> Run<'_, 'a> {
     }
 }
 
+/// What the workers of a pass have in common.
+#[derive(Clone, Copy)]
+struct Shift<'s, 'e, 'a> {
+    scope: &'s Scope<'s, 'e>,
+    lanes: &'s Lanes<'a>,
+    books: &'s Mutex<Books>,
+}
+
+/// The lane of a letter with these routes.
+fn lane(routes: Vec<Route<'_>>) -> Key<'_> {
+    let [route] = <[_; 1]>::try_from(routes).ok()?;
+    Some(route.to)
+}
+
 fn skip(books: &Mutex<Books>) {
     lock(books).tally.skipped += 1;
 }
@@ -308,222 +325,6 @@ impl Job for Parcel<'_> {
     }
     fn letter(&self) -> &dyn Letter {
         &self.message
-    }
-}
-
-/// One connection's worth of work on the letters of an account.
-struct Worker<'r, 'a> {
-    run: &'r Run<'r, 'a>,
-    lane: Arc<Lane>,
-    books: &'r Mutex<Books>,
-    /// The account in use: the lane's own, or a fallback of it.
-    account: &'a Account,
-    tried: Vec<&'a str>,
-    /// Connections in a row on which no letter got anywhere.
-    barren: u32,
-}
-
-impl<'r> Worker<'r, '_> {
-    fn work(mut self) {
-        let (mut connection, mut waiting) = (None::<Connection>, Vec::new());
-        while let Some(first) = waiting.pop().or_else(|| self.parcel(&|| self.lane.wait())) {
-            let mut open = match connection.take().map_or_else(|| self.open(), Ok) {
-                Ok(open) => open,
-                Err(None) => {
-                    let id = first.errand.claim.letter().entry.id;
-                    drop(first);
-                    self.lane.push(id);
-                    break;
-                }
-                Err(Some(unreached)) => {
-                    let report = unreached.report(&first.envelope);
-                    self.settle(first, report);
-                    continue;
-                }
-            };
-            waiting.push(first);
-            waiting = self.send(&mut open, waiting);
-            if let Err(error) = self.run.office.queue.sync() {
-                tracing::error!(message = "unrecorded", reason = %error);
-            }
-            if open.is_usable() {
-                connection = Some(open);
-            } else {
-                self.lane.connected.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.lane.workers.fetch_sub(1, Ordering::Relaxed);
-        if let Some(connection) = connection {
-            self.lane.connected.fetch_sub(1, Ordering::Relaxed);
-            connection.close();
-        }
-    }
-
-    /// Opens a connection through the account or a fallback of it. `None` as the error: another worker of the lane has
-    /// one, and the relay just does not want more.
-    fn open(&mut self) -> Result<Connection, Option<Unreached>> {
-        loop {
-            // Until somebody has found out whether the relay is there, one asks and the others wait for the answer.
-            let first = lock(&self.lane.asking);
-            let first = (self.lane.connected.load(Ordering::Relaxed) == 0).then_some(first);
-            let opened = self.run.desk.open(self.account, Instant::now() + OPEN);
-            let unreached = match opened {
-                Ok(connection) => {
-                    self.lane.connected.fetch_add(1, Ordering::Relaxed);
-                    return Ok(connection);
-                }
-                Err(_) if self.lane.connected.load(Ordering::Relaxed) > 0 => return Err(None),
-                Err(unreached) => unreached,
-            };
-            self.run.desk.give_up(unreached.clone());
-            drop(first);
-            self.tried.push(&self.account.name);
-            match self.run.desk.fallback(self.account, &self.tried) {
-                Some(next) => self.account = next,
-                None => return Err(Some(unreached)),
-            }
-        }
-    }
-
-    /// Sends letters over a connection: those that wait, then the lane's. Gives back those that it never began.
-    fn send(&mut self, connection: &mut Connection, waiting: Vec<Parcel<'r>>) -> Vec<Parcel<'r>> {
-        let lost = RefCell::new(Vec::new());
-        let (mut waiting, settled) = (VecDeque::from(waiting), Cell::new(0));
-        let last_fault = RefCell::new(None);
-        {
-            let this = &*self;
-            let mut next = || loop {
-                let parcel = waiting.pop_front().or_else(|| this.parcel(&|| this.lane.next()));
-                let mut parcel = parcel.filter(|_| !this.run.desk.interrupt.is_winding_down())?;
-                if parcel.errand.begin((this.run.now)()) {
-                    return Some(parcel);
-                }
-                skip(this.books);
-            };
-            let mut done = |mut parcel: Parcel<'r>, report: Report| {
-                let unsent = report.outcomes.iter().all(is_unsent);
-                if unsent {
-                    *last_fault.borrow_mut() = unreached(&report);
-                } else {
-                    settled.set(settled.get() + 1);
-                }
-                if unsent && !parcel.again {
-                    parcel.again = true;
-                    lost.borrow_mut().push(parcel);
-                } else {
-                    this.settle(parcel, report);
-                }
-            };
-            connection.send_all(LETTER, &mut next, &mut done);
-        }
-        self.barren = if settled.get() == 0 { self.barren + 1 } else { 0 };
-        if self.barren > 1 {
-            // Connections that take no letter are no better than none.
-            self.run.desk.give_up(last_fault.into_inner().unwrap_or_else(|| Unreached {
-                relay: connection.relay().to_owned(),
-                account: self.account.name.clone(),
-                fault: Fault::new(Stage::Mail, Cause::Network("closed the connection before any letter".to_owned())),
-                remarks: Vec::new(),
-            }));
-        }
-        let mut lost = lost.into_inner();
-        lost.extend(waiting);
-        lost
-    }
-
-    /// The next letter of the lane that there is something to send of.
-    fn parcel(&self, next: &dyn Fn() -> Option<Id>) -> Option<Parcel<'r>> {
-        while !self.run.desk.interrupt.is_winding_down() {
-            let Some(mut errand) = self.run.claim(next()?, self.books) else { continue };
-            match errand.load.take() {
-                Some((envelope, message)) => return Some(Parcel { errand, envelope, message, again: false }),
-                None => self.run.settle(errand.claim, &[], self.books),
-            }
-        }
-        None
-    }
-
-    fn settle(&self, parcel: Parcel<'r>, report: Report) {
-        log_remarks(&report);
-        self.run.desk.enter(&parcel.envelope, &parcel.message, &report);
-        self.run.settle(parcel.errand.claim, &attempted(&parcel.envelope, report), self.books);
-    }
-}
-
-/// What an account's other letters would hear, from the report on one that was never begun.
-fn unreached(report: &Report) -> Option<Unreached> {
-    let Some(Outcome::Deferred { fault, .. }) = report.outcomes.first() else { return None };
-    let (relay, account, fault) = (report.relay.clone(), report.account.clone(), fault.clone());
-    Some(Unreached { relay, account, fault, remarks: Vec::new() })
-}
-
-/// The letters that wait for an account, and how many work on them.
-#[derive(Default)]
-struct Lane {
-    ids: Mutex<Ids>,
-    arrived: Condvar,
-    /// Held by the worker that opens the first connection.
-    asking: Mutex<()>,
-    /// Threads.
-    workers: AtomicUsize,
-    /// Open connections.
-    connected: AtomicUsize,
-}
-
-#[derive(Default)]
-struct Ids {
-    waiting: VecDeque<Id>,
-    closed: bool,
-}
-
-impl Lane {
-    /// Adds a letter; gives how many wait now.
-    fn push(&self, id: Id) -> usize {
-        let mut ids = lock(&self.ids);
-        ids.waiting.push_back(id);
-        self.arrived.notify_one();
-        ids.waiting.len()
-    }
-
-    /// The next letter, if one is there.
-    fn next(&self) -> Option<Id> {
-        lock(&self.ids).waiting.pop_front()
-    }
-
-    /// Waits for the next letter; `None` when there will be none.
-    fn wait(&self) -> Option<Id> {
-        let mut ids = lock(&self.ids);
-        loop {
-            if let Some(id) = ids.waiting.pop_front() {
-                return Some(id);
-            }
-            if ids.closed {
-                return None;
-            }
-            ids = self.arrived.wait(ids).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-}
-
-/// The lanes of a pass, by account.
-#[derive(Default)]
-struct Lanes<'a>(HashMap<Option<&'a str>, Arc<Lane>>);
-
-impl<'a> Lanes<'a> {
-    fn of(&mut self, account: Option<&'a Account>) -> Arc<Lane> {
-        Arc::clone(self.0.entry(account.map(|account| account.name.as_str())).or_default())
-    }
-
-    /// Nothing more will come; with `drop_waiting`, what waits is left for another run.
-    fn close(&self, drop_waiting: bool) {
-        for lane in self.0.values() {
-            let mut ids = lock(&lane.ids);
-            ids.closed = true;
-            if drop_waiting {
-                ids.waiting.clear();
-            }
-            lane.arrived.notify_all();
-        }
     }
 }
 

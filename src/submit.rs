@@ -20,6 +20,7 @@ use crate::message::{Message, Unreadable};
 use crate::outcome::Outcome;
 use crate::queue::{self, Claim, Closed, Id, Queue, Submission, Tried};
 use crate::settle::{Office, Rules, Settled};
+use std::cell::LazyCell;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -53,13 +54,19 @@ pub struct Wishes {
     pub gateway: bool,
 }
 
-/// What is known about the caller and the machine, with what only the roof can give: the date and a random word.
-#[derive(Debug)]
-pub struct Here {
-    /// Login name of the caller.
+/// Who hands a letter in.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Login name.
     pub login: String,
-    /// Full name of the caller; may be empty.
+    /// Full name; may be empty.
     pub full_name: String,
+}
+
+/// What is known about the caller and the machine, with what only the roof can give: the date and a random word.
+pub struct Here<'a> {
+    /// Who it is; a letter that names its sender and its author never asks.
+    pub caller: LazyCell<Caller, Box<dyn FnOnce() -> Caller + 'a>>,
     /// Completes names that have no domain.
     pub domain: String,
     /// The machine's own name, full where that is known.
@@ -128,16 +135,16 @@ pub enum End {
 
 /// Where letters are handed in: who is who, and where they go.
 #[derive(Clone, Copy)]
-pub struct Counter<'a> {
+pub struct Counter<'a, 'h> {
     /// The accounts.
     pub settings: &'a Settings,
     /// Local names.
     pub aliases: &'a Aliases,
     /// The caller and the machine.
-    pub here: &'a Here,
+    pub here: &'a Here<'h>,
 }
 
-impl Counter<'_> {
+impl Counter<'_, '_> {
     /// Settles who sends what to whom through which account, and completes the header.
     pub fn prepare(&self, wishes: Wishes, message: Message) -> Result<Letter, Why> {
         let mut named = wishes.recipients;
@@ -154,13 +161,13 @@ impl Counter<'_> {
             None if wishes.sender_from_header => author()?.map(Some),
             given => given,
         };
-        let me = self.me()?;
+        let me = if given.is_none() { Some(self.me()?) } else { None };
         let first = recipients.first().ok_or(Why::NoRecipients)?;
-        let by_path = given.as_ref().map_or(Some(&me), Option::as_ref);
+        let by_path = given.as_ref().map_or(me.as_ref(), Option::as_ref);
         let account = self.account(wishes.account.as_deref(), by_path, first)?;
         let own = self.own_address(account)?;
         let author = if given.is_none() && account.sender_from_header { author()? } else { None };
-        let path = given.unwrap_or_else(|| Some(author.or_else(|| own.clone()).unwrap_or(me)));
+        let path = given.unwrap_or_else(|| author.or_else(|| own.clone()).or(me));
         // A null path stays one, so that no two machines answer each other for ever.
         let path = path.map(|sender| match own {
             Some(own) if account.force_from || account.force_sender => Ok(own),
@@ -191,7 +198,7 @@ impl Counter<'_> {
             }
         }
         let path = envelope.reverse_path().0.clone();
-        let names_nobody = path.as_ref().is_some_and(|path| is_home(path) && path.local() == self.here.login);
+        let names_nobody = path.as_ref().is_some_and(|path| is_home(path) && path.local() == self.here.caller.login);
         let path = path.map(|path| self.at_home(path)).transpose()?;
         let account = self.account(None, path.as_ref(), &recipients.first().ok_or(Why::NoRecipients)?.mailbox)?;
         let path = match (path, self.own_address(account)?) {
@@ -228,7 +235,7 @@ impl Counter<'_> {
         // A field that we write needs no SMTPUTF8 unless its local part does.
         let author = author.with_ascii_domain().unwrap_or(author);
         let full_name = full_name.or_else(|| account.from_name.clone());
-        let full_name = full_name.unwrap_or_else(|| self.here.full_name.clone());
+        let full_name = || full_name.clone().unwrap_or_else(|| self.here.caller.full_name.clone());
         let message_id = format!("{}@{}", self.here.unique, author.domain());
         let rules = &account.header;
         let to = match rules.to {
@@ -313,7 +320,8 @@ impl Counter<'_> {
 
     /// The caller's own address on this machine.
     fn me(&self) -> Result<Mailbox, Why> {
-        Mailbox::new(&self.here.login, self.domain()).map_err(|bad| Why::BadMailbox(self.here.login.clone(), bad))
+        Mailbox::new(&self.here.caller.login, self.domain())
+            .map_err(|bad| Why::BadMailbox(self.here.caller.login.clone(), bad))
     }
 
     fn account(&self, named: Option<&str>, path: Option<&Mailbox>, first: &Mailbox) -> Result<&Account, Why> {
@@ -574,8 +582,7 @@ mod tests {
         let table = [("root".to_owned(), "ops@x.org, alice".to_owned()), ("a".to_owned(), "a2, b".to_owned())];
         let aliases = Aliases::load(&table, None, 0).unwrap();
         let here = Here {
-            login: "root".to_owned(),
-            full_name: "Root".to_owned(),
+            caller: LazyCell::new(Box::new(|| Caller { login: "root".to_owned(), full_name: "Root".to_owned() })),
             domain: "box.example".to_owned(),
             host: "host.box.example".to_owned(),
             date: "DATE".to_owned(),

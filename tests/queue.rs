@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 use support::household::{Ended, Household};
-use support::peer::{here, wait_for};
+use support::peer::{Running, here, wait_for};
 use support::terminal::Terminal;
 
 const RELAY: &str = "smtp.example.com:587";
@@ -299,7 +299,8 @@ fn the_live_view_follows_the_queue_and_gives_the_terminal_back() {
         desk.accept("alice@example.org", &["late@example.com"], Duration::from_hours(5), 300);
         terminal.wait("the new letter", |screen| screen.contains("late@example.com") && screen.contains("5 letters"));
         desk.says(&["remove", "--sender", "alice"]);
-        terminal.wait("their end", |screen| screen.contains("2 letters") && !screen.contains("late@example.com"));
+        let screen = terminal.wait("their end", |screen| screen.contains("2 letters"));
+        assert!(!screen.contains("late@example.com"), "{screen}");
         for leave in ["q", "C-c", "Escape"] {
             terminal.type_in(&[leave]);
             terminal.wait("the prompt", |screen| screen.trim_end().ends_with('$') && !screen.contains("2 letters"));
@@ -354,7 +355,7 @@ fn a_live_view_is_for_terminals_and_programs_get_what_changes() {
     let mut command = desk.household.command(bin().join("pillarbox"));
     let output = desk.household.home().join("changes");
     command.args(["queue", "watch", "--json"]).stdin(Stdio::null()).stdout(fs::File::create(&output).unwrap());
-    let mut watch = command.spawn().unwrap();
+    let mut watch = Running(command.spawn().unwrap());
     let told = |count: usize| {
         wait_for("what changes", || {
             let text = fs::read_to_string(&output).unwrap();
@@ -371,8 +372,8 @@ fn a_live_view_is_for_terminals_and_programs_get_what_changes() {
     desk.says(&["remove", &id.to_string()]);
     let gone = &told(7)[6];
     assert_eq!((&gone["queue_id"], &gone["queue_name"]), (&id.to_string().into(), &"gone".into()));
-    kill(Pid::from_raw(watch.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(watch.wait().unwrap().code(), Some(0));
+    kill(Pid::from_raw(watch.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(watch.0.wait().unwrap().code(), Some(0));
     assert_eq!(told(7).len(), 7, "nothing else has changed");
 }
 
@@ -409,9 +410,8 @@ fn the_manual_s_examples_do_what_it_says() {
         match example {
             "list --older 1d" => assert!(said.contains("\n2 letters, 4 recipients left"), "{said}"),
             "run --recipient @example.net" => assert!(said.starts_with("0 letters tried"), "{said}"),
-            "hold --sender nightly@ --newer 2h" => assert_eq!(said, ""),
             "list --sender nightly@ --state hold" => assert_eq!(said, "The queue is empty.\n"),
-            "remove --sender nightly@ --state hold" => assert_eq!(said, ""),
+            "hold --sender nightly@ --newer 2h" | "remove --sender nightly@ --state hold" => assert_eq!(said, ""),
             "list --failed --json" => assert!(said.contains("\"bounce_reason\":\"smtp.example.com:587 said"), "{said}"),
             other => panic!("what does {other} do?"),
         }

@@ -334,13 +334,6 @@ fn lmtp_is_never_spoken_at_port_25() {
 }
 
 #[test]
-fn hosts_that_are_not_in_this_version_are_told_as_such() {
-    let home = Household::new(&account("a", "host = \"mx\""));
-    let ended = home.sendmail(&["bob@example.org"], &complete("x", "hello\n"));
-    ended.says(78, &["\"mx\" is not in this version"]);
-}
-
-#[test]
 fn a_domains_servers_are_not_looked_for_without_tls() {
     let home = Household::new(&account("a", "host = \"srv:example.com\""));
     let ended = home.sendmail(&["bob@example.org"], &complete("x", "hello\n"));

@@ -10,6 +10,7 @@ use crate::outcome::printable;
 use crate::secret::SecretEnv;
 use crate::submit::Here;
 use ring::rand::{SecureRandom, SystemRandom};
+use std::cell::LazyCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -58,7 +59,7 @@ pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     Ok(Configuration { settings, queue_dir, argument: None, service: None })
 }
 
-fn sources(host: &Host, argument: Option<&Path>) -> Sources {
+fn sources<'a>(host: &'a Host, argument: Option<&Path>) -> Sources<'a> {
     Sources {
         argument: argument.map(Path::to_owned),
         environment: host::variable("PILLARBOX_CONFIG").map(PathBuf::from),
@@ -66,7 +67,7 @@ fn sources(host: &Host, argument: Option<&Path>) -> Sources {
         home: host.home.clone(),
         uid: host.uid,
         etc: PathBuf::from("/etc"),
-        around: surroundings(host),
+        around: LazyCell::new(Box::new(|| surroundings(host))),
         arguments: Vec::new(),
         trusts_arguments: false,
         own_only: false,
@@ -140,7 +141,7 @@ pub fn surroundings(host: &Host) -> Surroundings {
     let text = |name| host::variable(name).and_then(|value| value.into_string().ok());
     Surroundings {
         home: host.home.clone(),
-        login: host.login.clone(),
+        login: host.caller().login,
         host: host.name.split('.').next().unwrap_or_default().to_owned(),
         canonical: host.name.clone(),
         mailname: host.mailname.clone(),
@@ -164,15 +165,14 @@ pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
 }
 
 /// What a letter's header is completed from.
-pub fn here(host: &Host) -> Here {
+pub fn here(host: &Host) -> Here<'_> {
     here_on(host, host::date())
 }
 
 /// The same on a date that is known.
-pub fn here_on(host: &Host, date: String) -> Here {
+pub fn here_on(host: &Host, date: String) -> Here<'_> {
     Here {
-        login: host.login.clone(),
-        full_name: host.full_name.clone(),
+        caller: LazyCell::new(Box::new(|| host.caller())),
         domain: host.mail_domain().to_owned(),
         host: host.name.clone(),
         date,

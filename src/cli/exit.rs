@@ -121,6 +121,7 @@ pub fn name(status: u8) -> &'static str {
 /// The status for one recipient's fault.
 pub fn one(fault: &Fault, blame: Blame) -> u8 {
     match (blame, &fault.cause, fault.stage) {
+        (Blame::Recipient, Cause::NoSuchDomain(_) | Cause::NullMx(_), _) => NOHOST,
         (Blame::Recipient, _, _) => NOUSER,
         (Blame::Letter, _, _) => DATAERR,
         (Blame::Protocol, _, _) => PROTOCOL,

@@ -4,22 +4,23 @@
 //! belongs to the caller (cron hands on its own), else the home of the uid. Nothing in here fails: what cannot
 //! be found out has a stand-in, because a letter must not be lost for want of a name.
 
+use crate::submit::Caller;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::unistd::{Gid, Uid, User};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The caller and the machine.
 #[derive(Clone, Debug)]
 pub struct Host {
     /// Real uid of the caller.
     pub uid: u32,
-    /// Login name of that uid; `uid1234` where it has none.
-    pub login: String,
-    /// Full name from the GECOS field; empty where there is none.
-    pub full_name: String,
+    /// The passwd entry of that uid, from when it is first asked for: a letter with a sender and an author needs none, and
+    /// to find it takes the name service twenty system calls, where it takes no network.
+    passwd: OnceLock<Option<User>>,
     /// Home directory: `$HOME` where it is the caller's, else the passwd entry's.
     pub home: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME` or `~/.config`.
@@ -36,28 +37,33 @@ impl Host {
     /// Looks around.
     pub fn look() -> Self {
         let uid = nix::unistd::getuid();
-        let user = User::from_uid(uid).ok().flatten();
-        let (login, full_name) = self::user(user.as_ref(), uid.as_raw());
+        let passwd = OnceLock::new();
+        let user = || passwd.get_or_init(|| User::from_uid(uid).ok().flatten()).as_ref();
         // sudo starts its mailer with HOME=/, which is root's directory and nobody's home.
-        let no_home = |home: &PathBuf| home == Path::new("/") && user.as_ref().is_some_and(|user| user.dir != *home);
+        let no_home = |home: &PathBuf| home == Path::new("/") && user().is_some_and(|user| user.dir != *home);
         let environment_home = dirs::home_dir().filter(|home| belongs_to(home, uid) && !no_home(home));
         let (home, config_home, state_home) = if environment_home.is_some() {
             (environment_home, dirs::config_dir(), dirs::state_dir())
         } else {
-            let home = user.map(|user| user.dir).filter(|home| home.is_absolute());
+            let home = user().map(|user| user.dir.clone()).filter(|home| home.is_absolute());
             let below = |path: &str| home.as_ref().map(|home| home.join(path));
             (home.clone(), below(".config"), below(".local/state"))
         };
         Self {
             uid: uid.as_raw(),
-            login,
-            full_name,
+            passwd,
             home,
             config_home,
             state_home,
             name: host_name(),
             mailname: first_word("/etc/mailname"),
         }
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> Caller {
+        let user = self.passwd.get_or_init(|| User::from_uid(Uid::from_raw(self.uid)).ok().flatten());
+        caller(user.as_ref(), self.uid)
     }
 
     /// The domain that completes names without one, where the configuration names none.
@@ -71,11 +77,11 @@ impl Host {
     }
 }
 
-/// Login name and full name of a user.
-pub fn user(user: Option<&User>, uid: u32) -> (String, String) {
+/// Login name of a user, `uid1234` where there is none, and the full name from the GECOS field.
+pub fn caller(user: Option<&User>, uid: u32) -> Caller {
     let login = user.map_or_else(|| format!("uid{uid}"), |user| user.name.clone());
     let full_name = user.map(|user| full_name(&user.gecos.to_string_lossy(), &login)).unwrap_or_default();
-    (login, full_name)
+    Caller { login, full_name }
 }
 
 /// Makes root the owner of a directory, before it works in it: what it writes there would be root's else, and of no use to

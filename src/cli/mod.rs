@@ -4,10 +4,12 @@ pub mod bs;
 pub mod check;
 pub mod completions;
 pub mod configuration;
+pub mod consent;
 pub mod exit;
 pub mod host;
 pub mod import;
 pub mod log;
+pub mod login;
 pub mod mail;
 pub mod mailq;
 pub mod meaning;
@@ -23,6 +25,7 @@ pub mod serve;
 pub mod service;
 pub mod session_log;
 pub mod signals;
+pub mod terminal;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -31,6 +34,7 @@ use std::process::ExitCode;
 
 /// Runs a program under the name that it was called by.
 pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
+    guard_memory();
     // A fault of ours is told as one, by the status that stands for it: not by the death of a signal.
     std::panic::set_hook(Box::new(|panic| {
         let _ = writeln!(std::io::stderr(), "a fault of this program, please report it: {panic}");
@@ -40,4 +44,13 @@ pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     let name = words.next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
     ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
+}
+
+/// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the same
+/// user can read it (`ptrace`, `/proc/PID/mem`) or our environment. A debugger that starts us is as good as ever, and so is
+/// one of root's. What we start ourselves opens itself again, as exec has it.
+fn guard_memory() {
+    // It can only fail where the kernel does not know it, and then nothing is lost.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
 }

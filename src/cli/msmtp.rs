@@ -8,6 +8,7 @@ use super::exit::sysexits;
 use super::host::Host;
 use super::meaning::Delivery;
 use super::sendmail::Face;
+use crate::config::choose::Destination;
 use crate::config::{Account, Auth, Host as Relay, Tls, choose};
 use crate::deliver::Desk;
 use crate::envelope::Mailbox;
@@ -32,12 +33,14 @@ pub fn server_info(face: Face<'_>, delivery: &Delivery) -> u8 {
         let mut desk = Desk::new(&configuration.settings, &secrets, &host.name);
         desk.transcript = Some(Arc::new(Shown));
         let account = Account { auth: Auth::Off, ..account.clone() };
-        match desk.open(&account, Instant::now() + ATTEMPT) {
+        let to = Destination { account: &account, domain: None };
+        match desk.open(&to, Instant::now() + ATTEMPT) {
             Ok(connection) => {
                 connection.close();
                 0
             }
-            Err(unreached) => {
+            Err(closed) => {
+                let unreached = closed.into_unreached();
                 face.say(&format!(
                     "{} {} (account {})",
                     unreached.relay,
@@ -96,6 +99,7 @@ fn told(configuration: &Configuration, account: &Account) -> String {
                 tell("port", Some(port.to_string()));
             }
             Relay::Srv(domain) => tell("host", Some(format!("srv:{domain}"))),
+            Relay::Mx(_) => tell("host", Some("mx".to_owned())),
             Relay::Unix(path) => tell("socket", Some(path.display().to_string())),
         }
     }

@@ -5,7 +5,8 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, completions, import, mail, queue, run, sandbox, serve};
+use super::{check, completions, import, login, mail, queue, run, sandbox, serve};
+use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -20,6 +21,7 @@ pub struct Words {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// Look at the queue and change it.
     Queue {
@@ -48,6 +50,10 @@ enum Command {
     },
     /// Print what lets a shell complete our words.
     Completions(completions::Words),
+    /// Put an account's password where it is looked for: into the keyring, or a file.
+    Login(login::Login),
+    /// Take it away from there.
+    Logout(login::Logout),
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -64,6 +70,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     // Its words are read by a table of their own: clap would take the `--` before an address that begins with a dash.
     if words.next_if(|word| word == "mail").is_some() {
         return mail::main("pillarbox", words);
+    }
+    if program == secret::KEEPER {
+        return login::keeper(words);
     }
     let face = Face { program: "pillarbox" };
     if words.next_if(|word| word == completions::COMPLETE).is_some() {
@@ -85,6 +94,8 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Words { command: Command::Import(words) }) => import::main(face, &words),
         Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
         Ok(Words { command: Command::Completions(words) }) => completions::main(face, &words),
+        Ok(Words { command: Command::Login(words) }) => login::login(face, &words),
+        Ok(Words { command: Command::Logout(words) }) => login::logout(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

@@ -3,6 +3,10 @@
 //! A run in the foreground (`-q`) tries what is wanted and returns. The background runner is this program started once
 //! more under the name `pillarbox-runner`, in a process group and session of its own: it sleeps until a letter is due or
 //! somebody knocks, and leaves when nothing waits. A lock keeps it single; any number of foreground runs may work beside it.
+//!
+//! To sleep, the runner starts itself anew in its own place (execve(2)): what it has read of this program for a run would
+//! stay mapped for hours. The sleeper knows how long, and where the queue is, and starts the runner in *its* place. The
+//! FIFO goes with them as standard input, so that a knock between the two is kept.
 
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
@@ -13,15 +17,16 @@ use super::signals::Watch;
 use super::{log, options, service, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
-use crate::queue::{Error, Id, Listed, Queue, Wake};
+use crate::queue::{Error, Id, Listed, Queue, RunnerLock, Wake};
 use crate::runner::{Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,6 +37,12 @@ pub const RUNNER: &str = "pillarbox-runner";
 /// The shortest pause between two runs when something was put off: letters whose times lie close together are tried
 /// together, and a relay that is down is not asked once for each of them.
 const PAUSE: Duration = Duration::from_mins(1);
+
+/// The runner's first word where it only sleeps.
+const ASLEEP: &str = "asleep";
+
+/// The shortest sleep that is worth two starts of a program.
+const NAP: Duration = Duration::from_secs(1);
 
 /// How often a terminal is told how far a run has come.
 const TICK: Duration = Duration::from_millis(200);
@@ -127,6 +138,11 @@ pub fn summary(tally: &Tally) -> String {
 
 /// The background runner.
 pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
+    if let [first, rest @ ..] = words
+        && first == ASLEEP
+    {
+        return asleep(rest);
+    }
     // Fails where we lead a session already, which is as good.
     let _ = nix::unistd::setsid();
     let config = options::parse(face.program, words.to_vec())
@@ -138,7 +154,7 @@ pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
     };
     log::install(&configuration.settings.log, face.program);
     let Some(dir) = &configuration.queue_dir else { return 0 };
-    match Queue::open(dir).and_then(|queue| stay(&configuration, &host, &queue)) {
+    match Queue::open(dir).and_then(|queue| stay(&configuration, &host, &queue, words)) {
         Ok(()) => 0,
         Err(error) => {
             tracing::error!(message = "unable", reason = %error);
@@ -147,16 +163,58 @@ pub fn background(face: Face<'_>, words: &[OsString]) -> u8 {
     }
 }
 
-/// Runs the queue until nothing waits in it.
-fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(), Error> {
-    let Some(mut lock) = queue.run_alone()? else { return Ok(()) };
-    let interrupt = interruptible();
+/// Puts the sleeper in the place of this process. Returns where that cannot be done; then the runner waits as it is.
+fn lie_down(lock: &RunnerLock, dir: &Path, wait: Duration, pause: Duration, words: &[OsString]) {
+    let millis = |time: Duration| time.as_nanos().div_ceil(1_000_000).to_string();
+    let Ok(dir) = std::path::absolute(dir) else { return };
+    let own: [OsString; 4] = [ASLEEP.into(), millis(wait).into(), millis(pause).into(), dir.into()];
+    take_my_place(lock, own.iter().chain(words));
+}
+
+fn take_my_place<'a>(lock: &RunnerLock, words: impl Iterator<Item = &'a OsString>) {
+    if let (Some(this), Ok(ear)) = (this_program(), lock.ear()) {
+        let _ = Command::new(this).arg0(RUNNER).args(words).stdin(ear).exec();
+    }
+}
+
+/// The runner while nothing is due: waits for so many milliseconds, or until somebody knocks and so many have passed since,
+/// at the queue in that directory, and is then the runner with the other words.
+fn asleep(words: &[OsString]) -> u8 {
+    let [wait, pause, dir, words @ ..] = words else { return sysexits::USAGE };
+    let time = |word: &OsString| word.to_str().and_then(|word| word.parse().ok()).map(Duration::from_millis);
+    let (Some(wait), Some(pause)) = (time(wait), time(pause)) else { return sysexits::USAGE };
+    let Ok(Some(queue)) = Queue::find(Path::new(dir)) else { return 0 };
+    // Whoever else has the lock by now has looked at the letters since.
+    let Ok(Some(mut lock)) = queue.run_alone() else { return 0 };
+    let (interrupt, knock) = (interruptible(), knock(&queue));
+    interrupt.register(&knock);
+    if !interrupt.is_tripped() && matches!(lock.wait(Some(wait)), Ok(Wake::Triggered)) {
+        sleep(pause, &interrupt);
+    }
+    if !interrupt.is_tripped() {
+        take_my_place(&lock, words.iter());
+    }
+    0
+}
+
+/// How a signal ends the runner's wait.
+fn knock(queue: &Queue) -> Ending {
     let place = queue.dir().to_owned();
-    let knock: Ending = Arc::new(move || {
+    Arc::new(move || {
         if let Ok(Some(queue)) = Queue::find(&place) {
             queue.trigger();
         }
-    });
+    })
+}
+
+/// Runs the queue until nothing waits in it.
+fn stay(configuration: &Configuration, host: &Host, queue: &Queue, words: &[OsString]) -> Result<(), Error> {
+    let Some(mut lock) = queue.run_alone()? else { return Ok(()) };
+    // The sleeper's FIFO, which we have opened ourselves by now: nobody must hear a knock there once we leave.
+    if let Ok(null) = File::open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(null);
+    }
+    let (interrupt, knock) = (interruptible(), knock(queue));
     interrupt.register(&knock);
     let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
     let mut swept = None::<Instant>;
@@ -169,13 +227,16 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue) -> Result<(),
             }
             continue;
         };
-        let looked = began.elapsed();
+        // Why we are woken does not matter: the letters say what is due. A look takes the longer the more letters wait, so
+        // those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
+        let pause = (4 * began.elapsed()).min(Duration::from_secs(1));
+        if wait >= NAP && !interrupt.is_tripped() {
+            lie_down(&lock, queue.dir(), wait, pause, words);
+        }
         let woken = lock.wait(Some(wait));
         let woken = woken.map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
-        // Otherwise the wake-up does not matter: the letters say what is due. A look takes the longer the more letters wait,
-        // so those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
         if woken == Wake::Triggered {
-            sleep((4 * looked).min(Duration::from_secs(1)), &interrupt);
+            sleep(pause, &interrupt);
         }
     }
     Ok(())
@@ -187,10 +248,7 @@ pub fn wake(queue: &Queue, configuration: &Configuration) {
         return;
     }
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // The link leads to the running program even where its file has been replaced.
-    let this = Path::new("/proc/self/exe");
-    let this = if this.exists() { Ok(this.to_owned()) } else { std::env::current_exe() };
-    let Ok(this) = this else { return };
+    let Some(this) = this_program() else { return };
     let mut command = Command::new(this);
     command.arg0(RUNNER).env("PILLARBOX_QUEUE_DIR", absolute(queue.dir())).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -203,6 +261,12 @@ pub fn wake(queue: &Queue, configuration: &Configuration) {
     if let Err(error) = command.spawn() {
         tracing::warn!(message = "unable", reason = format!("cannot start the background runner: {error}"));
     }
+}
+
+/// Leads to the running program, even where its file has been replaced.
+fn this_program() -> Option<PathBuf> {
+    let this = Path::new("/proc/self/exe");
+    if this.exists() { Some(this.to_owned()) } else { std::env::current_exe().ok() }
 }
 
 /// Wakes somebody where letters wait and nobody runs the queue: a runner does not outlive a reboot.

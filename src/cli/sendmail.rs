@@ -200,7 +200,7 @@ fn take_letter(
     let mut message = message;
     if let (Some(name), Some(_), None) = (&delivery.full_name, &configuration.service, message.fields().first("From")) {
         // The one thing that the service cannot know.
-        message.fields_mut().append(from_field(name, &host.login));
+        message.fields_mut().append(from_field(name, &host.caller().login));
     }
     let mut letter = prepare(configuration, host, wishes, message)?;
     if delivery.gateway {

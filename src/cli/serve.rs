@@ -29,12 +29,13 @@ use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
 use crate::smtp::plan::XGATEWAY;
 use crate::smtp::server::{Answer, Auth, End, Guest, Mail, Postmaster, Terms, serve};
-use crate::submit::{Counter, Here, Keep, Letter, Why};
+use crate::submit::{Caller, Counter, Here, Keep, Letter, Why};
 use errands::Errand;
 use jiff::tz::TimeZone;
 use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use nix::unistd::{Uid, User};
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -325,7 +326,7 @@ impl House<'_> {
 
     /// Holds a session.
     fn receive(&self, peer: &Peer, visit: &mut Visit<'_>) {
-        let mut clerk = Clerk { house: self, peer: *peer, book: self.book(), who: Who::of(peer, self.host) };
+        let mut clerk = Clerk { house: self, peer: *peer, book: self.book(), who: who(peer, self.host) };
         match serve(visit, &mut clerk) {
             End::Quit | End::Left => {}
             End::Vanished => tracing::info!(message = "vanished", client = %peer),
@@ -356,20 +357,10 @@ fn beat() -> Option<Duration> {
 }
 
 /// The user at the other end, as far as that is known.
-struct Who {
-    login: String,
-    full_name: String,
-}
-
-impl Who {
-    fn of(peer: &Peer, host: &Host) -> Self {
-        match peer.uid() {
-            None => Self { login: host.login.clone(), full_name: String::new() },
-            Some(uid) => {
-                let (login, full_name) = host::user(User::from_uid(Uid::from_raw(uid)).ok().flatten().as_ref(), uid);
-                Self { login, full_name }
-            }
-        }
+fn who(peer: &Peer, host: &Host) -> Caller {
+    match peer.uid() {
+        None => Caller { full_name: String::new(), ..host.caller() },
+        Some(uid) => host::caller(User::from_uid(Uid::from_raw(uid)).ok().flatten().as_ref(), uid),
     }
 }
 
@@ -383,7 +374,7 @@ struct Clerk<'a> {
     house: &'a House<'a>,
     peer: Peer,
     book: Arc<Book>,
-    who: Who,
+    who: Caller,
 }
 
 impl Clerk<'_> {
@@ -441,9 +432,9 @@ impl Clerk<'_> {
     }
 
     /// What a letter's header is completed from.
-    fn here(&self) -> Here {
+    fn here(&self) -> Here<'_> {
         let here = configuration::here_on(self.house.host, host::date_in(self.house.zone.clone()));
-        Here { login: self.who.login.clone(), full_name: self.who.full_name.clone(), ..here }
+        Here { caller: LazyCell::new(Box::new(|| self.who.clone())), ..here }
     }
 
     /// The field that says where the letter comes from. What a client says of itself has no place in it but its name in

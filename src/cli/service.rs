@@ -118,7 +118,8 @@ pub fn ask(face: Face<'_>, socket: &Path, command: &str, more: &mut dyn FnMut(bo
         Ok(answer)
     });
     match answer {
-        Ok((250, text)) => status.max(more(true, &printable(&text))),
+        // Its enhanced code says the same.
+        Ok((250, text)) => status.max(more(true, &printable(text.split_once(' ').map_or(&*text, |(_, text)| text)))),
         Ok((code, text)) => {
             face.say(&format!("the service at {} says {code} {}", socket.display(), printable(&text)));
             sysexits::TEMPFAIL

@@ -21,6 +21,8 @@ pub(super) enum Flaw {
     LmtpAt25,
     /// `srv:` without TLS: a forged answer would lead anywhere.
     SrvInClear,
+    /// What does not go with `mx`, or only with it: the key and a sentence. No other format than TOML has it.
+    Mx(&'static str, &'static str),
 }
 
 /// What is wrong with the account.
@@ -43,7 +45,7 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
         let is_distant = |host: &&Host| !is_here(host) || (account.proxy.is_some() && !matches!(host, Host::Unix(_)));
         flaws.extend(account.hosts.iter().find(is_distant).and_then(|host| match host {
             Host::Tcp { name, .. } => Some(Flaw::InClear(name.clone())),
-            Host::Unix(_) | Host::Srv(_) => None,
+            Host::Unix(_) | Host::Srv(_) | Host::Mx(_) => None,
         }));
     }
     let any = |fits: fn(&Host) -> bool| account.hosts.iter().any(fits);
@@ -56,7 +58,40 @@ pub(super) fn flaws(account: &Account) -> Vec<Flaw> {
     if any(|host| matches!(host, Host::Unix(_))) && account.tls != Tls::Off && account.tls_host.is_none() {
         flaws.push(Flaw::NamelessSocket);
     }
+    let is_mx = any(|host| matches!(host, Host::Mx(_)));
+    flaws.extend(mx(account, is_mx).into_iter().filter_map(|(wrong, key, text)| wrong.then_some(Flaw::Mx(key, text))));
     flaws
+}
+
+/// What can be wrong about direct delivery, and whether it is.
+fn mx(account: &Account, is_mx: bool) -> [(bool, &'static str, &'static str); 6] {
+    let authenticates = account.user.is_some() && !matches!(account.auth, Auth::Off | Auth::External);
+    // Names from the DNS prove nothing; these do, whoever stands at the other end.
+    let is_known = account.tls == Tls::StartTls && (account.tls_host.is_some() || !account.pins.is_empty());
+    let wants_proof = account.ca_file.is_some()
+        || account.crl_file.is_some()
+        || account.tls_host.is_some()
+        || !account.pins.is_empty();
+    [
+        (!is_mx && account.tls == Tls::Opportunistic, "tls", "\"opportunistic\" is for the host \"mx\" alone"),
+        (is_mx && account.hosts.len() > 1, "host", "\"mx\" stands alone; name an account to fall back on as fallback"),
+        (is_mx && account.lmtp, "protocol", "LMTP is not for other people's mail servers"),
+        (
+            is_mx && account.tls == Tls::Implicit,
+            "tls",
+            "a domain's mail servers have no implicit TLS; use \"opportunistic\" or \"starttls\"",
+        ),
+        (
+            is_mx && wants_proof && account.tls != Tls::StartTls,
+            "tls",
+            "ca_file, crl_file, pin and tls_host ask for \"starttls\": \"opportunistic\" takes any certificate",
+        ),
+        (
+            is_mx && authenticates && !is_known,
+            "user",
+            "with \"mx\" the password would go wherever the DNS points; it needs tls = \"starttls\" with pin or tls_host",
+        ),
+    ]
 }
 
 /// Whether a password of the account's stands in the file itself.
@@ -75,7 +110,7 @@ pub(super) fn has_literal(account: &Account) -> bool {
 pub(super) fn is_here(host: &Host) -> bool {
     match host {
         Host::Unix(_) => true,
-        Host::Srv(_) => false,
+        Host::Srv(_) | Host::Mx(_) => false,
         Host::Tcp { name, .. } => {
             let name = name.trim_end_matches('.').to_lowercase();
             name == "localhost"

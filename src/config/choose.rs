@@ -7,19 +7,58 @@
 //!    also without its `+detail`;
 //! 4. `default`, else the account that is called `default`, else the first one.
 //!
+//! Through an account that delivers directly (`host = "mx"`) recipients of the same domain go together, and others not.
+//!
 //! Patterns know `*` and `?` and compare without case, local part included: they choose a way, they do not
 //! identify a person. Pure.
 
 use super::{Account, Settings};
-use crate::envelope::{Envelope, Mailbox};
+use crate::envelope::{Envelope, Mailbox, Recipient};
 use crate::message::address::parse_sender;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
-/// Some of a letter's recipients, and the account they are reached through.
+/// Where recipients are reached: those of one destination can share a connection, and its trouble is theirs alone.
+#[derive(Clone, Debug)]
+pub struct Destination<'a> {
+    /// The account that they are reached through.
+    pub account: &'a Account,
+    /// Their domain, in lower case and as the DNS has it, where the account delivers directly.
+    pub domain: Option<String>,
+}
+
+impl<'a> Destination<'a> {
+    /// Where that recipient is reached through that account.
+    fn of(account: &'a Account, to: &Mailbox) -> Self {
+        // A domain that IDNA does not know is nobody's, and the DNS will say so.
+        let ascii = || idna::domain_to_ascii(to.domain()).ok().filter(|ascii| !ascii.is_empty());
+        let known = || if to.domain().is_ascii() { None } else { ascii() };
+        let domain = account.is_direct().then(|| known().unwrap_or_else(|| to.domain().to_lowercase()));
+        Self { account, domain }
+    }
+}
+
+/// By the account's name.
+impl PartialEq for Destination<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.account.name == other.account.name && self.domain == other.domain
+    }
+}
+
+impl Eq for Destination<'_> {}
+
+impl Hash for Destination<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.account.name, &self.domain).hash(state);
+    }
+}
+
+/// Some of a letter's recipients, and where they are reached.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route<'a> {
-    /// The account.
-    pub account: &'a Account,
+    /// The account, and perhaps the domain.
+    pub to: Destination<'a>,
     /// Places of the recipients in the envelope, ascending; at least one.
     pub recipients: Vec<usize>,
 }
@@ -34,22 +73,36 @@ impl fmt::Display for NoAccount {
     }
 }
 
-/// The routes of a letter: each recipient is in one of them, and no account is in two.
+/// The routes of a letter: each recipient is in one of them, and no destination is in two.
 pub fn routes<'a>(
     settings: &'a Settings,
     named: Option<&str>,
     envelope: &Envelope,
 ) -> Result<Vec<Route<'a>>, NoAccount> {
     let path = envelope.reverse_path().0.as_ref();
-    let mut routes: Vec<Route<'a>> = Vec::new();
-    for (i, recipient) in envelope.recipients().iter().enumerate() {
-        let account = account(settings, named, path, &recipient.mailbox)?;
-        match routes.iter_mut().find(|route| std::ptr::eq(route.account, account)) {
+    let to = |(i, recipient): (usize, &Recipient)| {
+        account(settings, named, path, &recipient.mailbox)
+            .map(|account| (i, Destination::of(account, &recipient.mailbox)))
+    };
+    envelope.recipients().iter().enumerate().map(to).collect::<Result<Vec<_>, _>>().map(gathered)
+}
+
+/// The routes of some of a letter's recipients through one account.
+pub fn routes_through<'a>(account: &'a Account, envelope: &Envelope, recipients: &[usize]) -> Vec<Route<'a>> {
+    gathered(recipients.iter().map(|&i| (i, Destination::of(account, &envelope.recipients()[i].mailbox))))
+}
+
+/// Recipients by destination, in the order in which those come.
+fn gathered<'a>(recipients: impl IntoIterator<Item = (usize, Destination<'a>)>) -> Vec<Route<'a>> {
+    let (mut routes, mut places) = (Vec::<Route<'a>>::new(), HashMap::new());
+    for (i, to) in recipients {
+        let place = *places.entry(to.clone()).or_insert(routes.len());
+        match routes.get_mut(place) {
             Some(route) => route.recipients.push(i),
-            None => routes.push(Route { account, recipients: vec![i] }),
+            None => routes.push(Route { to, recipients: vec![i] }),
         }
     }
-    Ok(routes)
+    routes
 }
 
 /// The account of one recipient; `path` is the reverse-path.
@@ -64,10 +117,16 @@ pub fn account<'a>(
     }
     let accounts = &settings.accounts;
     let by_recipient = accounts.iter().find(|account| matches_one(&account.recipients, &plain(to)));
-    if let Some(account) = by_recipient.or_else(|| path.and_then(|path| by_path(settings, path))) {
-        return Ok(account);
+    match by_recipient.or_else(|| path.and_then(|path| by_path(settings, path))) {
+        Some(account) => Ok(account),
+        None => usual(settings, None),
     }
-    if let Some(name) = &settings.default {
+}
+
+/// The account that is named, else the one that is used when nothing else chooses one.
+pub fn usual<'a>(settings: &'a Settings, named: Option<&str>) -> Result<&'a Account, NoAccount> {
+    let accounts = &settings.accounts;
+    if let Some(name) = named.or(settings.default.as_deref()) {
         return by_name(settings, name);
     }
     let unnamed = accounts.iter().find(|account| account.name == "default").or_else(|| accounts.first());
@@ -222,8 +281,35 @@ mod tests {
         let recipients = to.iter().map(|to| Recipient::new(mailbox(to))).collect();
         let envelope = Envelope::new(ReversePath::NULL, recipients).unwrap();
         let routes = routes(&settings, None, &envelope).unwrap();
-        let told: Vec<_> = routes.iter().map(|route| (route.account.name.as_str(), &route.recipients[..])).collect();
+        let told: Vec<_> = routes.iter().map(|route| (route.to.account.name.as_str(), &route.recipients[..])).collect();
         assert_eq!(told, [("work", &[0, 2][..]), ("home", &[1][..])]);
+    }
+
+    #[test]
+    fn direct_delivery_goes_by_domain() {
+        let mut settings = settings();
+        settings.accounts[1].hosts = vec![super::super::Host::Mx(25)];
+        let to = [
+            "a@x.example",
+            "b@corp.example.com",
+            "c@Bücher.example",
+            "d@X.example",
+            "e@xn--bcher-kva.example",
+            "f@[127.0.0.1]",
+        ];
+        let recipients = to.iter().map(|to| Recipient::new(mailbox(to))).collect();
+        let envelope = Envelope::new(ReversePath::NULL, recipients).unwrap();
+        let told = |routes: Vec<Route<'_>>| -> Vec<_> {
+            routes.into_iter().map(|route| (route.to.account.name.clone(), route.to.domain, route.recipients)).collect()
+        };
+        let home =
+            |domain: &str, recipients: &[usize]| ("home".to_owned(), Some(domain.to_owned()), recipients.to_vec());
+        let direct = [home("x.example", &[0, 3]), home("xn--bcher-kva.example", &[2, 4]), home("[127.0.0.1]", &[5])];
+        let work = ("work".to_owned(), None, vec![1]);
+        let all = told(routes(&settings, None, &envelope).unwrap());
+        assert_eq!(all, [&direct[..1], &[work], &direct[1..]].concat());
+        let some = told(routes_through(&settings.accounts[1], &envelope, &[3, 5]));
+        assert_eq!(some, [home("x.example", &[3]), home("[127.0.0.1]", &[5])]);
     }
 
     #[test]

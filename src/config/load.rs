@@ -14,6 +14,7 @@ use super::msmtprc::{self, Argument, Surroundings};
 use super::problem::{Place, Problem};
 use super::{Account, LogTo, PasswordSource, SessionLog, SessionLogTo, Settings, check, mailrc, toml};
 use nix::fcntl::OFlag;
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -31,8 +32,7 @@ const MAX_SIZE: u64 = 1 << 20;
 const MAX_PROBLEMS: usize = 40;
 
 /// Where to look.
-#[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct Sources<'a> {
     /// `-C FILE`
     pub argument: Option<PathBuf>,
     /// `$PILLARBOX_CONFIG`
@@ -45,8 +45,8 @@ pub struct Sources {
     pub uid: u32,
     /// `/etc`
     pub etc: PathBuf,
-    /// What an msmtprc can name.
-    pub around: Surroundings,
+    /// What an msmtprc can name, found out where one is read.
+    pub around: LazyCell<Surroundings, Box<dyn FnOnce() -> Surroundings + 'a>>,
     /// Keywords of an msmtprc on the command line. With `host` among them no file is read.
     pub arguments: Vec<Argument>,
     /// Whether these may make an account that runs a command or reads a secret.
@@ -80,7 +80,7 @@ impl Broken {
 }
 
 /// Finds, checks and reads the configuration; `None` where there is none.
-pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
+pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
     if sources.arguments.iter().any(|(keyword, _)| keyword == "host") {
         return of_arguments(sources).map(Some);
     }
@@ -98,7 +98,11 @@ pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
                 }
             }
             Err(error) if is_absent(&path, &error) => {}
-            Err(error) => return Err(unreadable(&path, &error)),
+            Err(error) => {
+                let denied = error.kind() == ErrorKind::PermissionDenied;
+                let hint = if denied && path == sources.etc.join("pillarbox/config.toml") { SERVICES } else { "" };
+                return Err(Broken::one(format!("{}{hint}", unreadable(&path, &error))));
+            }
         }
     }
     let around = &sources.around;
@@ -109,8 +113,12 @@ pub fn load(sources: &Sources) -> Result<Option<Settings>, Broken> {
     }))
 }
 
+/// What a user is told whom the machine's configuration is closed to.
+const SERVICES: &str = "; it is for the machine's service, which does not run (root starts it: systemctl enable --now \
+                        pillarbox); a configuration of your own would do as well";
+
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
-fn places(sources: &Sources) -> Vec<PathBuf> {
+fn places(sources: &Sources<'_>) -> Vec<PathBuf> {
     let below = |directory: &Option<PathBuf>, path: &str| directory.as_ref().map(|directory| directory.join(path));
     let (config, home) = (&sources.config_home, &sources.home);
     let own = [
@@ -126,8 +134,8 @@ fn places(sources: &Sources) -> Vec<PathBuf> {
 /// A file that was named must be there, and must say where mail goes.
 fn named(
     path: &Path,
-    sources: &Sources,
-    trust: impl FnOnce(&Path, &Opened, &Sources) -> Trust,
+    sources: &Sources<'_>,
+    trust: impl FnOnce(&Path, &Opened, &Sources<'_>) -> Trust,
 ) -> Result<Settings, Broken> {
     let opened = Opened::open(path).map_err(|error| unreadable(path, &error))?;
     let trust = trust(path, &opened, sources);
@@ -160,7 +168,7 @@ impl Format {
 }
 
 /// Reads an opened file by its format. `None`: it says nothing about sending mail.
-fn read(path: &Path, opened: Opened, sources: &Sources, trust: Trust) -> Result<Option<Settings>, Broken> {
+fn read(path: &Path, opened: Opened, sources: &Sources<'_>, trust: Trust) -> Result<Option<Settings>, Broken> {
     let home = sources.home.as_deref();
     let format = Format::of(path);
     if let ([(keyword, _), ..], Format::Toml | Format::Mailrc) = (&sources.arguments[..], format) {
@@ -225,7 +233,7 @@ fn read_mailrc(
 /// Reads an msmtprc, and the system's for what it does not say. As msmtp has it, accounts of the user's go first, and
 /// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the administrator's to
 /// mend: it does not stop mail of a user whose own file has a default account.
-fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources, trust: Trust) -> Result<Settings, Broken> {
+fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources<'_>, trust: Trust) -> Result<Settings, Broken> {
     let mut reading = one_msmtprc(path, opened, sources)?;
     if trust == Trust::Restrained {
         reading.write_nothing();
@@ -251,7 +259,7 @@ fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources, trust: Trust) -
 }
 
 /// Reads one file, which must be private if a password stands in it. What is not UTF-8 matters only where it is used.
-fn one_msmtprc(path: &Path, opened: &Opened, sources: &Sources) -> Result<msmtprc::Reading, Broken> {
+fn one_msmtprc(path: &Path, opened: &Opened, sources: &Sources<'_>) -> Result<msmtprc::Reading, Broken> {
     let text = Zeroizing::new(String::from_utf8_lossy(&opened.octets).into_owned());
     let reading = msmtprc::read(path, &text, &sources.around, &sources.arguments);
     let reading = reading.map_err(|problems| Broken::all(&problems))?;
@@ -262,7 +270,7 @@ fn one_msmtprc(path: &Path, opened: &Opened, sources: &Sources) -> Result<msmtpr
 }
 
 /// The account that the command line makes (`--host`). Whoever chose the host chose everything: it gets no secret.
-fn of_arguments(sources: &Sources) -> Result<Settings, Broken> {
+fn of_arguments(sources: &Sources<'_>) -> Result<Settings, Broken> {
     let mut reading =
         msmtprc::of_arguments(&sources.around, &sources.arguments).map_err(|problems| Broken::all(&problems))?;
     reading.write_nothing();
@@ -289,7 +297,7 @@ impl Trust {
     /// Full where a file that an argument names lies where only root or the caller puts files for programs to obey:
     /// below `/etc`, or in a dot-file or dot-directory of the caller's home; and where it is theirs. Links are followed
     /// first, and what they lead to must be what was opened.
-    fn of_argument(path: &Path, opened: &Opened, sources: &Sources) -> Self {
+    fn of_argument(path: &Path, opened: &Opened, sources: &Sources<'_>) -> Self {
         let Ok(real) = path.canonicalize() else { return Self::Restrained };
         let in_dot_file = || {
             let home = sources.home.as_ref().and_then(|home| home.canonicalize().ok());
@@ -329,6 +337,7 @@ fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken>
             PasswordSource::Literal(_) => return None,
             PasswordSource::Command(_) | PasswordSource::Eval(_) => "run a command",
             PasswordSource::OAuth(_) => "exchange a token",
+            PasswordSource::Keyring(_) => "ask the keyring",
             PasswordSource::File(_) | PasswordSource::Credential(_) | PasswordSource::Netrc(_) => "read another file",
         };
         Some(format!("{}: account {:?} would {what} for its password; {mend}", path.display(), account.name))

@@ -6,6 +6,8 @@
 
 mod check;
 pub mod choose;
+#[cfg(fuzzing)]
+pub mod fuzz;
 pub mod import;
 pub mod load;
 mod mailrc;
@@ -17,7 +19,7 @@ mod serve;
 mod spelling;
 pub mod toml;
 
-pub use oauth::{OAuth, TokenUrl};
+pub use oauth::{Consent, OAuth, TokenUrl};
 pub use serve::Serve;
 
 use crate::envelope::{Notify, Ret};
@@ -62,7 +64,7 @@ pub struct Account {
     pub hosts: Vec<Host>,
     /// Whether they speak LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
-    /// TLS policy; never opportunistic.
+    /// TLS policy.
     pub tls: Tls,
     /// How to authenticate. `Auto` without a `user` means not at all.
     pub auth: Auth,
@@ -172,6 +174,11 @@ pub struct Names {
 }
 
 impl Account {
+    /// Whether letters go to the mail servers of each recipient's own domain.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.hosts[..], [Host::Mx(_)])
+    }
+
     /// An account of that name with every default. It has no host yet; the readers see to that.
     pub fn new(name: &str) -> Self {
         Self {
@@ -222,6 +229,8 @@ pub enum Host {
     Unix(PathBuf),
     /// The submission servers that the DNS has for this domain (RFC 6186, RFC 8314).
     Srv(String),
+    /// The mail servers of each recipient's own domain, at this port. Always an account's only host.
+    Mx(u16),
 }
 
 /// A SOCKS5 proxy (RFC 1928), which also looks the hosts' names up.
@@ -247,6 +256,9 @@ impl std::fmt::Debug for Proxy {
 pub enum Tls {
     /// STARTTLS, and no session without it.
     StartTls,
+    /// STARTTLS where the server offers it, whoever it says it is, unless its domain says in the DNS what its certificate
+    /// must be (DANE). For [`Host::Mx`] alone.
+    Opportunistic,
     /// TLS from the first octet.
     Implicit,
     /// None.
@@ -259,7 +271,7 @@ impl Tls {
         match self {
             Self::StartTls => 587,
             Self::Implicit => 465,
-            Self::Off => 25,
+            Self::Opportunistic | Self::Off => 25,
         }
     }
 }
@@ -323,8 +335,19 @@ pub enum PasswordSource {
     Credential(String),
     /// `~/.netrc` (or the file that is named): the entry for host and user.
     Netrc(Option<PathBuf>),
+    /// The desktop's keyring, where `pillarbox login` puts it.
+    Keyring(Keepsake),
     /// An access token, for which a refresh token is exchanged.
     OAuth(Box<OAuth>),
+}
+
+/// What the keyring has of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keepsake {
+    /// Its password.
+    Password,
+    /// The token that access tokens are had for.
+    RefreshToken,
 }
 
 impl std::fmt::Debug for PasswordSource {
@@ -336,6 +359,7 @@ impl std::fmt::Debug for PasswordSource {
             Self::Eval(_) => f.write_str("Eval"),
             Self::Credential(name) => f.debug_tuple("Credential").field(name).finish(),
             Self::Netrc(path) => f.debug_tuple("Netrc").field(path).finish(),
+            Self::Keyring(what) => f.debug_tuple("Keyring").field(what).finish(),
             Self::OAuth(oauth) => oauth.fmt(f),
         }
     }

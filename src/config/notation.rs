@@ -23,6 +23,8 @@ pub(super) enum Written {
     Unix(PathBuf),
     /// The domain whose SRV records are asked for.
     Srv(String),
+    /// Those of each recipient's domain.
+    Mx,
 }
 
 impl Written {
@@ -32,21 +34,22 @@ impl Written {
             Self::Tcp(name, port) => Host::Tcp { name, port: port.unwrap_or(default) },
             Self::Unix(path) => Host::Unix(path),
             Self::Srv(domain) => Host::Srv(domain),
+            Self::Mx => Host::Mx(default),
         }
     }
 }
 
-/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`, `srv:domain`.
+/// `name`, `name:port`, `[v6]`, `[v6]:port`, `v6`, `unix:/path`, `/path`, `srv:domain`, `mx`.
 pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
     if let Some(path) = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text)) {
         return expand(path, home).map(Written::Unix);
     }
     let srv = text.strip_prefix("srv:");
-    if text == "mx" {
-        return Err("\"mx\" is not in this version; name the relay's host".to_owned());
-    }
-    if srv.is_some() && !cfg!(feature = "dns") {
+    if (srv.is_some() || text == "mx") && !cfg!(feature = "dns") {
         return Err(format!("\"{text}\" asks the DNS, and this program was built without that (feature \"dns\")"));
+    }
+    if text == "mx" {
+        return Ok(Written::Mx);
     }
     if let Some(domain) = srv {
         self::domain(domain)?;
@@ -55,6 +58,10 @@ pub(super) fn host(text: &str, home: Option<&Path>) -> Result<Written, String> {
     }
     if text.contains("://") {
         return Err("is a URL; write the host alone, and the rest as port, tls, user and password".to_owned());
+    }
+    if text.contains('@') {
+        // What stands before it may be a password, and is not repeated.
+        return Err("has an @ in it; write the host alone, and the rest as user and password".to_owned());
     }
     let (name, port) = name_and_port(text)?;
     Ok(Written::Tcp(name.to_owned(), port))
@@ -247,10 +254,9 @@ mod tests {
         ] {
             assert_eq!(host(text, Some(Path::new("/home/a"))), expected, "{text}");
         }
-        for bad in [
-            "", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "mx", "srv:", "srv:a:1", "a/b",
-            "~",
-        ] {
+        for bad in
+            ["", "a b", "a:", "a:0", "a:99999", "smtp://a", "[::1", "[::1]x", "g::h", "srv:", "srv:a:1", "a/b", "~"]
+        {
             assert!(host(bad, None).is_err(), "{bad}");
         }
     }

@@ -1,4 +1,5 @@
-//! Where access tokens come from when we exchange a refresh token for them ourselves: RFC 6749 §6.
+//! Where access tokens come from when we exchange a refresh token for them ourselves (RFC 6749 §6), and where the user's
+//! consent to that is asked for.
 //!
 //! [`PROVIDERS`] is the one table of who is known by name. Whoever is not says `token_url`. A refresh token is worth
 //! more than a password, so it goes over HTTPS or stays on this machine.
@@ -25,6 +26,21 @@ pub struct OAuth {
     pub ca_file: Option<PathBuf>,
     /// As an account's: SHA-256 of the endpoint's certificate or of its key, accepted instead of a CA's word.
     pub pins: Vec<[u8; 32]>,
+    /// Where the refresh token comes from.
+    pub consent: Consent,
+}
+
+/// Where a user is asked for his consent, which gives a refresh token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Asks in a browser on this machine (RFC 6749 §3.1, RFC 8252).
+    pub auth_url: Option<TokenUrl>,
+    /// Asks in a browser wherever there is one (RFC 8628 §3.1).
+    pub device_url: Option<TokenUrl>,
+    /// What he is asked for.
+    pub scope: Option<String>,
+    /// Whether this machine has to be called `localhost` in the address that the browser is sent back to, and not 127.0.0.1.
+    pub by_name: bool,
 }
 
 impl OAuth {
@@ -43,15 +59,36 @@ pub(super) struct Provider {
     url: &'static str,
     /// What SMTP submission needs. Google takes none here: the refresh token's own counts.
     scope: Option<&'static str>,
+    /// Where consent is asked for in a browser here, with `TENANT` likewise.
+    auth_url: &'static str,
+    /// The same for a browser anywhere. Google's has no mail to give.
+    device_url: Option<&'static str>,
+    /// What is asked for there.
+    consent: &'static str,
+    /// Who wants which name for this machine.
+    by_name: bool,
 }
 
 /// Everybody who is known by name.
 pub(super) const PROVIDERS: [Provider; 2] = [
-    Provider { name: "google", url: "https://oauth2.googleapis.com/token", scope: None },
+    Provider {
+        name: "google",
+        url: "https://oauth2.googleapis.com/token",
+        scope: None,
+        // Without these words a second consent gives no refresh token.
+        auth_url: "https://accounts.google.com/o/oauth2/v2/auth?access_type=offline&prompt=consent",
+        device_url: None,
+        consent: "https://mail.google.com/",
+        by_name: false,
+    },
     Provider {
         name: "microsoft",
         url: "https://login.microsoftonline.com/TENANT/oauth2/v2.0/token",
         scope: Some("https://outlook.office.com/SMTP.Send offline_access"),
+        auth_url: "https://login.microsoftonline.com/TENANT/oauth2/v2.0/authorize",
+        device_url: Some("https://login.microsoftonline.com/TENANT/oauth2/v2.0/devicecode"),
+        consent: "https://outlook.office.com/SMTP.Send offline_access",
+        by_name: true,
     },
 ];
 
@@ -64,12 +101,25 @@ impl Provider {
         if tenant.is_some() && !self.url.contains("TENANT") {
             return None;
         }
-        let url = self.url.replace("TENANT", tenant.unwrap_or(ANY_TENANT));
-        Some((TokenUrl::parse(&url).ok()?, self.scope.map(str::to_owned)))
+        Some((url(self.url, tenant)?, self.scope.map(str::to_owned)))
+    }
+
+    /// Where it asks for consent.
+    pub fn consent(self, tenant: Option<&str>) -> Consent {
+        Consent {
+            auth_url: url(self.auth_url, tenant),
+            device_url: self.device_url.and_then(|device| url(device, tenant)),
+            scope: Some(self.consent.to_owned()),
+            by_name: self.by_name,
+        }
     }
 }
 
-/// The URL of a token endpoint: HTTPS, or HTTP to this machine.
+fn url(pattern: &str, tenant: Option<&str>) -> Option<TokenUrl> {
+    TokenUrl::parse(&pattern.replace("TENANT", tenant.unwrap_or(ANY_TENANT))).ok()
+}
+
+/// The URL of an endpoint of a provider's: HTTPS, or HTTP to this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUrl {
     /// [`Tls::Implicit`] or [`Tls::Off`].
@@ -176,6 +226,8 @@ mod tests {
             let (url, _) = provider.endpoint(None).unwrap();
             assert_eq!((url.tls, url.port), (Tls::Implicit, 443));
             assert!(!url.target.contains("TENANT"));
+            let consent = provider.consent(None);
+            assert!(consent.auth_url.is_some() && consent.device_url.is_some() == provider.device_url.is_some());
         }
         let [google, microsoft] = PROVIDERS;
         assert_eq!(google.endpoint(Some("x")), None);

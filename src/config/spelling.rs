@@ -5,7 +5,8 @@ pub(super) fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str
     let written = written.to_lowercase().replace('-', "_");
     let length = written.chars().count();
     let bearable = (1 + length / 4).min(length.saturating_sub(1));
-    let near = words.into_iter().map(|word| (distance(&written, &word.replace('-', "_")), word));
+    let may_be = |word: &&str| word.chars().count().abs_diff(length) <= bearable;
+    let near = words.into_iter().filter(may_be).map(|word| (distance(&written, &word.replace('-', "_")), word));
     near.min_by_key(|(edits, _)| *edits).filter(|(edits, _)| *edits <= bearable).map(|(_, word)| word)
 }
 

@@ -10,10 +10,12 @@ mod value;
 
 use super::check::{self, Flaw};
 use super::notation::{self, Written};
-use super::oauth::{self, OAuth, PROVIDERS, Provider, TokenUrl};
+use super::oauth::{self, Consent, OAuth, PROVIDERS, Provider, TokenUrl};
 use super::problem::{Place, Problem};
 use super::spelling::nearest;
-use super::{Account, Auth, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion};
+use super::{
+    Account, Auth, Keepsake, LogTo, MAX_ACCOUNTS, MAX_PROBLEMS, PasswordSource, Queue, Settings, Tls, TlsVersion,
+};
 use crate::message::address::parse_sender;
 use serve::SERVE;
 use std::borrow::Cow;
@@ -100,7 +102,7 @@ const PIN: &str = "\"sha256:\" and a fingerprint in hexadecimal or base64, or a 
 const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these; or \"mx\"",
         read: |draft, value| {
             put(
                 &mut draft.hosts,
@@ -120,9 +122,14 @@ const ACCOUNT: &[Row<Draft>] = &[
     },
     Row {
         key: "tls",
-        allowed: "\"starttls\", \"implicit\" or \"none\"",
+        allowed: "\"starttls\", \"implicit\", \"opportunistic\" or \"none\"",
         read: |draft, value| {
-            let words = [("starttls", Tls::StartTls), ("implicit", Tls::Implicit), ("none", Tls::Off)];
+            let words = [
+                ("starttls", Tls::StartTls),
+                ("implicit", Tls::Implicit),
+                ("opportunistic", Tls::Opportunistic),
+                ("none", Tls::Off),
+            ];
             put(&mut draft.account.tls, value.word(&words)?)
         },
     },
@@ -138,7 +145,8 @@ const ACCOUNT: &[Row<Draft>] = &[
     },
     Row {
         key: "password",
-        allowed: "\"literal\", { command = … }, { file = … }, { credential = … }, { netrc = … } or { oauth = … }",
+        allowed: "\"literal\", { command = … }, { file = … }, { credential = … }, { keyring = true }, { netrc = … } or \
+                  { oauth = … }",
         read: |draft, value| put(&mut draft.account.password, Some(source(value, PASSWORD)?)),
     },
     Row {
@@ -305,6 +313,14 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
         },
     },
     Row {
+        key: "keyring",
+        allowed: "true",
+        read: |source, value| match value.value() {
+            DeValue::Boolean(true) => put(source, Some(PasswordSource::Keyring(Keepsake::Password))),
+            _ => Err(value.wrong("can only be true")),
+        },
+    },
+    Row {
         key: "netrc",
         allowed: "true, or a path that begins with / or ~/",
         read: |source, value| {
@@ -319,11 +335,11 @@ const PASSWORD: &[Row<Option<PasswordSource>>] = &[
     },
 ];
 
-/// Those of [`PASSWORD`] that a secret inside of `oauth` can come from.
+/// Those of [`PASSWORD`] that a client's secret can come from.
 const SECRET: &[Row<Option<PasswordSource>>] = PASSWORD.split_at(3).0;
 
-/// What stands at a secret inside of `oauth`.
-const SECRETS: &str = "\"literal\", { command = … }, { file = … } or { credential = … }";
+/// Those that a refresh token can come from.
+const TOKEN: &[Row<Option<PasswordSource>>] = PASSWORD.split_at(4).0;
 
 /// Keys of `password = { oauth = { … } }`.
 const OAUTH: &[Row<Tokens>] = &[
@@ -349,6 +365,22 @@ const OAUTH: &[Row<Tokens>] = &[
         },
     },
     Row {
+        key: "auth_url",
+        allowed: "the https URL where a browser is sent for the user's consent",
+        read: |tokens, value| {
+            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
+            put(&mut tokens.auth_url, Some(url))
+        },
+    },
+    Row {
+        key: "device_url",
+        allowed: "the https URL where a device is authorized",
+        read: |tokens, value| {
+            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
+            put(&mut tokens.device_url, Some(url))
+        },
+    },
+    Row {
         key: "scope",
         allowed: "a string",
         read: |tokens, value| put(&mut tokens.scope, Some(value.checked(printable)?)),
@@ -360,13 +392,19 @@ const OAUTH: &[Row<Tokens>] = &[
     },
     Row {
         key: "client_secret",
-        allowed: SECRETS,
+        allowed: "\"literal\", { command = … }, { file = … } or { credential = … }",
         read: |tokens, value| put(&mut tokens.client_secret, Some(source(value, SECRET)?)),
     },
     Row {
         key: "refresh_token",
-        allowed: SECRETS,
-        read: |tokens, value| put(&mut tokens.refresh_token, Some(source(value, SECRET)?)),
+        allowed: "\"literal\", { command = … }, { file = … }, { credential = … } or { keyring = true }",
+        read: |tokens, value| {
+            let token = match source(value, TOKEN)? {
+                PasswordSource::Keyring(_) => PasswordSource::Keyring(Keepsake::RefreshToken),
+                other => other,
+            };
+            put(&mut tokens.refresh_token, Some(token))
+        },
     },
     Row {
         key: "ca_file",
@@ -384,10 +422,6 @@ const ROOT_TABLE: &str = "the file";
 
 /// Keys that name a table.
 const TABLES: [&str; 5] = ["account", "queue", "serve", "aliases", "masquerade"];
-
-/// Keys that the contract knows and this version does not. To pass over them would be to do something else than
-/// the file says.
-const NOT_YET: [&str; 1] = ["keyring"];
 
 /// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
 /// `password.oauth.provider`.
@@ -536,7 +570,12 @@ impl<'a> Reader<'a> {
             if draft.account.auth == Auth::Auto && matches!(draft.account.password, Some(PasswordSource::OAuth(_))) {
                 draft.account.auth = Auth::Bearer;
             }
+            let is_mx = draft.hosts.contains(&Written::Mx);
+            if is_mx && !draft.places.contains_key("tls") {
+                draft.account.tls = Tls::Opportunistic;
+            }
             let port = draft.port.unwrap_or_else(|| match draft.account.tls {
+                _ if is_mx => Tls::Opportunistic.default_port(),
                 _ if draft.account.lmtp => LMTP_PORT,
                 tls => tls.default_port(),
             });
@@ -650,6 +689,7 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
         Flaw::NamelessSocket => ("tls", "over a UNIX socket it needs tls_host; without TLS write tls = \"none\""),
         Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port"),
         Flaw::SrvInClear => ("tls", "\"srv:\" needs TLS; use \"starttls\" or \"implicit\""),
+        Flaw::Mx(key, text) => (*key, *text),
         Flaw::InClear(host) => {
             let text = format!("the password would go to {host} in clear; use \"starttls\" or \"implicit\"");
             return ("tls", text);
@@ -659,9 +699,6 @@ fn words(flaw: &Flaw) -> (&'static str, String) {
 }
 
 fn no_such_key(name: &str, table: &str, known: &[&str]) -> String {
-    if NOT_YET.contains(&name) {
-        return format!("{name} is not in this version; take it out");
-    }
     let near = did_you_mean(nearest(name, known.iter().copied()));
     format!("there is no key {name:?} in {table}{near}; allowed: {}", known.join(", "))
 }
@@ -716,6 +753,8 @@ struct Tokens {
     provider: Option<Provider>,
     tenant: Option<String>,
     token_url: Option<TokenUrl>,
+    auth_url: Option<TokenUrl>,
+    device_url: Option<TokenUrl>,
     scope: Option<String>,
     client_id: Option<String>,
     client_secret: Option<PasswordSource>,
@@ -738,6 +777,13 @@ fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
         (None, Some(url)) => (url, None),
         _ => return Err(value.wrong("exactly one of provider and token_url is needed")),
     };
+    let known = read.provider.map(|provider| provider.consent(read.tenant.as_deref())).unwrap_or_default();
+    let consent = Consent {
+        auth_url: read.auth_url.or(known.auth_url),
+        device_url: read.device_url.or(known.device_url),
+        scope: read.scope.clone().or(known.scope),
+        by_name: known.by_name,
+    };
     Ok(OAuth {
         token_url,
         scope: read.scope.or(usual),
@@ -746,6 +792,7 @@ fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
         refresh_token: read.refresh_token.ok_or_else(|| value.wrong("refresh_token is missing"))?,
         ca_file: read.ca_file,
         pins: read.pins,
+        consent,
     })
 }
 

@@ -16,8 +16,8 @@ pub struct Completion<'a> {
     pub message_id: &'a str,
     /// The author where the message names none.
     pub author: &'a Mailbox,
-    /// The author's name; may be empty.
-    pub full_name: &'a str,
+    /// The author's name, asked for where it is needed; may be empty.
+    pub full_name: &'a dyn Fn() -> String,
     /// What an address in a field is to be replaced with; `None`: nothing, it stays.
     pub rename: &'a dyn Fn(&Field, &Address) -> Option<Vec<Mailbox>>,
     /// Whether the author replaces whom the message names: that one then becomes the Reply-To, where there is none.
@@ -84,20 +84,30 @@ pub fn complete(fields: &mut Fields, with: &Completion<'_>) {
         fields.append(Field::of("To", to));
     }
     let resent = newest_resent_block(fields);
-    let own: [(&str, String); 3] =
-        [("From", author(with)), ("Date", with.date.to_owned()), ("Message-ID", format!("<{}>", with.message_id))];
+    let own: [(&str, &dyn Fn() -> String); 3] = [
+        ("From", &|| author(with)),
+        ("Date", &|| with.date.to_owned()),
+        ("Message-ID", &|| format!("<{}>", with.message_id)),
+    ];
     if let Some(top) = resent.first() {
+        // Looked for before any is inserted: that moves the places.
+        let block: Vec<String> = fields
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| resent.contains(i))
+            .map(|(_, field)| field.name().to_lowercase())
+            .collect();
         for (name, value) in own.into_iter().rev() {
             let name = format!("Resent-{name}");
-            if !resent.iter().any(|i| fields.iter().nth(*i).is_some_and(|field| field.is(&name))) {
-                fields.insert(*top, Field::of(&name, &value));
+            if !block.contains(&name.to_lowercase()) {
+                fields.insert(*top, Field::of(&name, &value()));
             }
         }
         return;
     }
     for (name, value) in own {
         if fields.first(name).is_none() && !with.without.contains(&name) {
-            fields.append(Field::of(name, &value));
+            fields.append(Field::of(name, &value()));
         }
     }
     if with.how == How::Undisclosed && fields.first("To").is_none() && fields.first("Cc").is_none() {
@@ -131,7 +141,7 @@ fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
 
 /// `Name <address>`, or the address alone.
 fn author(with: &Completion<'_>) -> String {
-    match encode::phrase(with.full_name) {
+    match encode::phrase(&(with.full_name)()) {
         name if name.is_empty() => with.author.to_string(),
         name => format!("{name} <{}>", with.author),
     }
@@ -188,7 +198,7 @@ mod tests {
                 date: "DATE",
                 message_id: "ID@box",
                 author: &author,
-                full_name: name,
+                full_name: &|| name.to_owned(),
                 rename: &|_, address| {
                     let local = address.domain.is_none();
                     local.then(|| vec![address.to_mailbox("box.example").unwrap()])
@@ -251,6 +261,15 @@ mod tests {
         let head = "Received: x\nResent-From: alice@box.example\nResent-Date: DATE\nResent-Message-ID: <ID@box>\nResent-To: n@x\nReceived: y\n";
         assert!(out.starts_with(head), "{out}");
         assert!(!out.contains("\nDate:"), "{out}");
+    }
+
+    #[test]
+    fn a_resent_block_that_lacks_one_field_gets_that_one_only() {
+        let header = "Resent-From: o@x\nResent-Message-ID: <m>\nResent-To: n@x\nFrom: f@x\n";
+        assert_eq!(completed(header, How::Full, "x"), format!("Resent-Date: DATE\n{header}"));
+        let header = "Resent-To: n@x\nResent-Date: d\nFrom: f@x\n";
+        let own = "Resent-From: alice@box.example\nResent-Message-ID: <ID@box>\n";
+        assert_eq!(completed(header, How::Full, ""), format!("{own}{header}"));
     }
 
     #[test]

@@ -451,5 +451,9 @@ impl Store for InMemory {
     }
 }
 
+/// A door for the fuzz targets in tests/fuzz, which no other build has.
+#[cfg(fuzzing)]
+pub use eol::Canonical as FuzzedCanonical;
+
 #[cfg(test)]
 mod tests;

@@ -267,7 +267,7 @@ impl Event {
             Self::Released { at } => format!("released {}", millis(*at)),
             Self::Revived { at } => format!("revived {}", millis(*at)),
         };
-        format!("{} {words}\n", checksum(id, &words))
+        with_checksum(id, &words)
     }
 
     fn from_line(id: Id, line: &str, count: usize) -> Option<Self> {
@@ -294,6 +294,11 @@ impl Event {
             _ => return None,
         })
     }
+}
+
+/// The record of these words, as a line.
+pub(super) fn with_checksum(id: Id, words: &str) -> String {
+    format!("{} {words}\n", checksum(id, words))
 }
 
 /// Sixteen digits of SHA-256: against crashes and swapped files, not against an attacker (who owns the directory anyway).

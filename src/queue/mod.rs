@@ -38,6 +38,8 @@ mod claim;
 mod content;
 mod disk;
 mod entry;
+#[cfg(fuzzing)]
+pub mod fuzz;
 mod handle;
 mod history;
 mod id;

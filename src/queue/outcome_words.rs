@@ -75,6 +75,8 @@ fn write_cause(cause: &Cause) -> String {
         Cause::Reply(reply) => return format!("reply {}", write_reply(reply)),
         Cause::Interrupted => return "interrupted".to_owned(),
         Cause::NoSuchHost(text) => ("host", text),
+        Cause::NoSuchDomain(text) => ("domain", text),
+        Cause::NullMx(text) => ("nullmx", text),
         Cause::Network(text) => ("network", text),
         Cause::Timeout(text) => ("timeout", text),
         Cause::Tls(text) => ("tls", text),
@@ -94,6 +96,8 @@ fn read_cause(words: &[&str]) -> Option<Cause> {
             let text = unescape(text)?;
             match *word {
                 "host" => Some(Cause::NoSuchHost(text)),
+                "domain" => Some(Cause::NoSuchDomain(text)),
+                "nullmx" => Some(Cause::NullMx(text)),
                 "network" => Some(Cause::Network(text)),
                 "timeout" => Some(Cause::Timeout(text)),
                 "tls" => Some(Cause::Tls(text)),
@@ -144,6 +148,8 @@ mod tests {
     fn cause() -> impl Strategy<Value = Cause> {
         let texts: Vec<fn(String) -> Cause> = vec![
             Cause::NoSuchHost,
+            Cause::NoSuchDomain,
+            Cause::NullMx,
             Cause::Network,
             Cause::Timeout,
             Cause::Tls,

@@ -13,7 +13,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -109,6 +109,11 @@ impl RunnerLock {
             Err(Errno::EINTR) => Ok(Wake::Signal),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// The FIFO's reading end, for a process that is to be the runner after us: as long as it has that, no knock is lost.
+    pub fn ear(&self) -> io::Result<OwnedFd> {
+        self.trigger.as_fd().try_clone_to_owned()
     }
 
     /// Leaves, unless `has_work` (asked when nobody can wake us any more) finds something and no other runner has come.

@@ -4,13 +4,13 @@
 //! far it came. MAIL FROM is asked and taken back; no recipient is named.
 
 use super::candidates::{Candidate, Candidates};
-use super::{Way, name, terms};
+use super::{Approach, Way, name, of_dane, terms};
 use crate::config::{Host, Tls};
 use crate::envelope::ReversePath;
 use crate::outcome::Fault;
 use crate::smtp::Limits;
 use crate::smtp::capabilities::Capabilities;
-use crate::smtp::connect::{Surveyed, connect, service, survey};
+use crate::smtp::connect::{Directory, Dns, Surveyed, connect_at, survey};
 use crate::smtp::session::Session;
 use crate::smtp::tls::{Encryption, Trust};
 
@@ -53,14 +53,14 @@ impl Examined {
 /// Examines every host of the account, each as it comes. `sender` is the reverse-path that letters would have.
 pub fn examine(way: &Way<'_>, sender: &ReversePath, found: &mut dyn FnMut(Examined)) {
     let limits = Limits { step: way.account.timeout, total: way.deadline };
-    let ask = |name: &str, domain: &str| service(name, domain, &limits, &way.interrupt);
-    let mut candidates = Candidates::of(way.account, &ask);
+    let dns = Dns { limits, interrupt: &way.interrupt };
+    let mut candidates = Candidates::of(way.account, way.domain, &dns);
     let mut trust = None;
     while let Some(next) = candidates.next() {
         match next {
             Ok(candidate) => {
                 let mut examined = Examined::blank(name(&candidate.host));
-                examined.fault = look(way, &candidate, sender, &mut trust, &mut examined).err();
+                examined.fault = look(way, &dns, &candidate, sender, &mut trust, &mut examined).err();
                 examined.host = Some((candidate.host, candidate.tls));
                 found(examined);
             }
@@ -73,6 +73,7 @@ pub fn examine(way: &Way<'_>, sender: &ReversePath, found: &mut dyn FnMut(Examin
 
 fn look(
     way: &Way<'_>,
+    directory: &dyn Directory,
     candidate: &Candidate,
     sender: &ReversePath,
     trust: &mut Option<Trust>,
@@ -80,8 +81,9 @@ fn look(
 ) -> Result<(), Fault> {
     let limits = Limits { step: way.account.timeout, total: way.deadline };
     into.addresses = survey(way.account, &candidate.host, &limits, &way.interrupt)?;
-    let terms = terms(way, candidate, trust)?;
-    let stream = connect(way.account, &candidate.host, 0, &limits, &way.interrupt)?;
+    let Approach { addresses, security, by_dane } = Approach::of(way, directory, candidate, 0, trust)?;
+    let terms = terms(way, candidate, security)?;
+    let stream = connect_at(way.account, &candidate.host, addresses, 0, &limits, &way.interrupt)?;
     let (mut session, mut went) = Session::examine(stream, terms, limits, way.transcript.clone());
     into.offered_in_clear = session.offered_in_clear().cloned();
     into.encryption = session.encryption();
@@ -92,5 +94,5 @@ fn look(
     let offered = session.capabilities().clone();
     into.offered = Some(offered).filter(|offered| !offered.listed().is_empty());
     session.close();
-    went
+    went.map_err(|fault| if by_dane { of_dane(fault) } else { fault })
 }

@@ -15,7 +15,7 @@ use crate::outcome::{Cause, Fault, Report, Stage};
 use crate::secret::Secret;
 use crate::smtp::auth::Credentials;
 use crate::smtp::capabilities::Capabilities;
-use crate::smtp::connect::{connect, service};
+use crate::smtp::connect::{Directory, Dns, Exchanger, Located, connect_at};
 use crate::smtp::flight::{Cargo, Results};
 use crate::smtp::interrupt::Interrupt;
 use crate::smtp::plan::{Letter, Plan, Unfit};
@@ -23,7 +23,8 @@ use crate::smtp::session::{Security, Session, Terms, client_id};
 use crate::smtp::tls::Trust;
 use crate::smtp::transaction::Protocol;
 use crate::smtp::{Limits, Transcript};
-use candidates::{Ask, Candidate, Candidates};
+use candidates::{Candidate, Candidates};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant};
 pub struct Way<'a> {
     /// Hosts, TLS, authentication, and the limit of each wait.
     pub account: &'a Account,
+    /// The domain of all recipients, in lower case and as the DNS has it, where the account delivers to that domain's own
+    /// mail servers.
+    pub domain: Option<&'a str>,
     /// Obtains the account's password for a host; the error is a sentence. Called only where AUTH is needed, and
     /// once for each host that is tried: remember the answer where asking is dear and the host does not matter.
     pub password: &'a dyn Fn(&Host) -> Result<Secret, String>,
@@ -96,18 +100,18 @@ impl Connection {
     /// Opens a session with the first of the account's hosts that has one for us.
     pub fn open(way: &Way<'_>) -> Result<Self, Unreached> {
         let limits = Limits { step: way.account.timeout, total: way.deadline };
-        Self::open_asking(way, &|name, domain| service(name, domain, &limits, &way.interrupt))
+        Self::open_asking(way, &Dns { limits, interrupt: &way.interrupt })
     }
 
     /// The same, with somebody to ask for what the DNS knows.
-    fn open_asking(way: &Way<'_>, ask: Ask<'_>) -> Result<Self, Unreached> {
+    fn open_asking(way: &Way<'_>, directory: &dyn Directory) -> Result<Self, Unreached> {
         let account = way.account.name.clone();
         let mut remarks = Vec::new();
         let mut last = Fault::new(Stage::Local, Cause::Local(format!("account {account} has no host")));
         let mut relay = String::new();
         // Whom to trust does not depend on the host, and is read once.
         let mut trust = None;
-        let mut candidates = Candidates::of(way.account, ask);
+        let mut candidates = Candidates::of(way.account, way.domain, directory);
         // Whether there is a fault to tell, should another host be tried.
         let mut news = false;
         while let Some(next) = candidates.next() {
@@ -119,7 +123,7 @@ impl Connection {
             match next {
                 Ok(candidate) => {
                     relay = name(&candidate.host);
-                    match open(way, &candidate, candidates.left(), &mut trust) {
+                    match open(way, directory, &candidate, candidates.left(), &mut trust, &mut remarks) {
                         Ok(session) => return Ok(Self { session, relay, account, remarks }),
                         Err(fault) => last = fault,
                     }
@@ -287,7 +291,7 @@ fn unanswered() -> Fault {
 /// password that one host refuses is not hawked around the others, which would lock the user out of them all.
 fn is_elsewhere(fault: &Fault) -> bool {
     match &fault.cause {
-        Cause::Interrupted | Cause::Local(_) => false,
+        Cause::Interrupted | Cause::Local(_) | Cause::NoSuchDomain(_) | Cause::NullMx(_) => false,
         Cause::Reply(reply) => fault.stage != Stage::Auth || !reply.is_permanent(),
         Cause::NoSuchHost(_)
         | Cause::Network(_)
@@ -306,39 +310,134 @@ pub fn name(host: &Host) -> String {
         Host::Tcp { name, port } => format!("{name}:{port}"),
         Host::Unix(path) => path.display().to_string(),
         Host::Srv(domain) => format!("srv:{domain}"),
+        Host::Mx(_) => "mx".to_owned(),
     }
 }
 
-fn open(way: &Way<'_>, candidate: &Candidate, others: usize, trust: &mut Option<Trust>) -> Result<Session, Fault> {
-    let terms = terms(way, candidate, trust)?;
-    if let Some(transcript) = &way.transcript {
-        transcript.line(&format!("* connecting to {}", name(&candidate.host)));
+/// Opens a session with a candidate.
+///
+/// Other people's mail servers are spoken to as securely as they can be (RFC 7435): what the DNS vouches for is demanded; else
+/// TLS is taken without a proof, since the alternative is none; and where TLS comes to nothing, the letter goes in clear, over
+/// a new connection. Who breaks a handshake on the way could as well have hidden that STARTTLS is offered, so that waiting
+/// for a better day would only delay mail to servers whose TLS is broken. Whoever wants more says `tls = "starttls"`.
+fn open(
+    way: &Way<'_>,
+    directory: &dyn Directory,
+    candidate: &Candidate,
+    others: usize,
+    trust: &mut Option<Trust>,
+    remarks: &mut Vec<String>,
+) -> Result<Session, Fault> {
+    let approach = Approach::of(way, directory, candidate, others, trust)?;
+    let open = |approach: Approach| {
+        let terms = terms(way, candidate, approach.security)?;
+        if let Some(transcript) = &way.transcript {
+            transcript.line(&format!("* connecting to {}", name(&candidate.host)));
+        }
+        let limits = Limits { step: way.account.timeout, total: way.deadline };
+        let stream = connect_at(way.account, &candidate.host, approach.addresses, others, &limits, &way.interrupt)?;
+        Session::open(stream, terms, limits, way.transcript.clone())
+    };
+    let in_clear = Approach { addresses: approach.addresses.clone(), security: Security::Off, by_dane: false };
+    let by_dane = approach.by_dane;
+    match open(approach) {
+        Err(fault) if by_dane => Err(of_dane(fault)),
+        Err(fault) if candidate.tls == Tls::Opportunistic && is_about_tls(&fault) => {
+            remarks.push(format!("{} {fault}; the letter goes there without TLS", name(&candidate.host)));
+            open(in_clear)
+        }
+        opened => opened,
     }
-    let limits = Limits { step: way.account.timeout, total: way.deadline };
-    let stream = connect(way.account, &candidate.host, others, &limits, &way.interrupt)?;
-    Session::open(stream, terms, limits, way.transcript.clone())
+}
+
+/// How to get to a candidate.
+struct Approach {
+    /// Where it is, as far as that is known.
+    addresses: Option<Vec<SocketAddr>>,
+    security: Security,
+    /// It is the DNS that demands TLS, and not our settings.
+    by_dane: bool,
+}
+
+impl Approach {
+    fn of(
+        way: &Way<'_>,
+        directory: &dyn Directory,
+        candidate: &Candidate,
+        others: usize,
+        trust: &mut Option<Trust>,
+    ) -> Result<Self, Fault> {
+        let located =
+            candidate.exchanger.as_ref().map(|exchanger| locate(way, directory, exchanger, &candidate.host, others));
+        let Located { addresses, tlsa, base } = located.transpose()?.unwrap_or_default();
+        let peer = |trust: &Trust, host: &Host| trust.peer(way.account, host).map_err(|why| local(why.to_string()));
+        let of_account = |trust: &mut Option<Trust>| {
+            let known = match trust.take() {
+                Some(known) => known,
+                None => Trust::of(way.account).map_err(|why| local(why.to_string()))?,
+            };
+            peer(trust.insert(known), &candidate.certified)
+        };
+        let by_dane = tlsa.is_some();
+        let security = match (candidate.tls, tlsa) {
+            (Tls::Off, _) => Security::Off,
+            (Tls::StartTls | Tls::Opportunistic, Some(records)) => {
+                let names = [Some(base.as_str()), way.domain];
+                let trust = Trust::dane(way.account, records, names.into_iter().flatten());
+                let host = Host::Tcp { name: base, port: 0 };
+                Security::StartTls(peer(&trust.map_err(|why| local(why.to_string()))?, &host)?)
+            }
+            (Tls::StartTls, None) => Security::StartTls(of_account(trust)?),
+            (Tls::Opportunistic, None) => Security::Opportunistic(of_account(trust)?),
+            (Tls::Implicit, _) => Security::Implicit(of_account(trust)?),
+        };
+        Ok(Self { addresses, security, by_dane })
+    }
+}
+
+/// The same fault where it is the DNS that demands TLS: not our settings' but theirs.
+fn of_dane(fault: Fault) -> Fault {
+    if !is_about_tls(&fault) {
+        return fault;
+    }
+    let text = match fault.cause {
+        Cause::Policy(_) => "does not offer STARTTLS, which its TLSA records in the DNS (DANE) demand".to_owned(),
+        cause => cause.to_string(),
+    };
+    Fault::new(Stage::StartTls, Cause::Tls(text))
+}
+
+/// Whether it is TLS that has come to nothing, and nobody has called us off.
+fn is_about_tls(fault: &Fault) -> bool {
+    matches!(fault.stage, Stage::StartTls | Stage::Tls) && fault.cause != Cause::Interrupted
+}
+
+fn local(text: String) -> Fault {
+    Fault::new(Stage::Local, Cause::Local(text))
+}
+
+/// Where a mail server is and what it must show, where that matters: what the settings say of certificates goes first.
+fn locate(
+    way: &Way<'_>,
+    directory: &dyn Directory,
+    exchanger: &Exchanger,
+    host: &Host,
+    others: usize,
+) -> Result<Located, Fault> {
+    let account = way.account;
+    let is_told = account.ca_file.is_some() || account.tls_host.is_some() || !account.pins.is_empty();
+    let secure = exchanger.secure && account.tls != Tls::Off && !is_told;
+    let port = if let Host::Tcp { port, .. } = host { *port } else { 0 };
+    directory.locate(&Exchanger { secure, ..exchanger.clone() }, port, account.proxy.is_some(), others)
 }
 
 /// On what terms a session with a candidate is opened.
-fn terms<'a>(way: &Way<'a>, candidate: &'a Candidate, trust: &mut Option<Trust>) -> Result<Terms<'a>, Fault> {
+fn terms<'a>(way: &Way<'a>, candidate: &'a Candidate, security: Security) -> Result<Terms<'a>, Fault> {
     let account = way.account;
     let host = &candidate.host;
-    let local = |text: String| Fault::new(Stage::Local, Cause::Local(text));
     let helo = account.helo.as_deref().unwrap_or(way.helo);
     let client =
         client_id(helo).ok_or_else(|| local(format!("{helo:?} is no name to greet a relay with; set helo")))?;
-    let mut peer = || {
-        let trust = match trust.take() {
-            Some(known) => trust.insert(known),
-            None => trust.insert(Trust::of(account).map_err(|why| local(why.to_string()))?),
-        };
-        trust.peer(account, &candidate.certified).map_err(|why| local(why.to_string()))
-    };
-    let security = match candidate.tls {
-        Tls::Off => Security::Off,
-        Tls::StartTls => Security::StartTls(peer()?),
-        Tls::Implicit => Security::Implicit(peer()?),
-    };
     let auth = match (account.auth, &account.user) {
         (Auth::Off, _) | (Auth::Auto, None) => None,
         (Auth::External, _) if account.cert_file.is_none() => {
@@ -351,7 +450,7 @@ fn terms<'a>(way: &Way<'a>, candidate: &'a Candidate, trust: &mut Option<Trust>)
         (wanted, Some(user)) => {
             let relay = match host {
                 Host::Tcp { name, port } => Some((name.as_str(), *port)),
-                Host::Unix(_) | Host::Srv(_) => None,
+                Host::Unix(_) | Host::Srv(_) | Host::Mx(_) => None,
             };
             Some((wanted, Credentials { user, secret: (way.password)(host).map_err(local)?, relay }))
         }

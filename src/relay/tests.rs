@@ -3,6 +3,7 @@
 use super::*;
 use crate::envelope::{Mailbox, Recipient, ReversePath};
 use crate::outcome::Outcome;
+use crate::smtp::connect::{Exchange, Service};
 use crate::smtp::scripted::{Script, Seen, Server, certificate};
 use proptest::prelude::*;
 use std::io::{self, Read, Write};
@@ -63,20 +64,36 @@ fn account(port: u16) -> Account {
 }
 
 fn open_for(account: &Account) -> Connection {
-    let opened = open_asking(account, &|_, _| panic!("the DNS is not asked"));
+    let opened = open_asking(account, &Services(|_: &str, _: &str| panic!("the DNS is not asked")));
     opened.unwrap_or_else(|unreached| panic!("{unreached:?}"))
 }
 
-fn open_asking(account: &Account, ask: Ask<'_>) -> Result<Connection, Unreached> {
+/// A directory of services.
+struct Services<F>(F);
+
+impl<F: Fn(&str, &str) -> Result<Service, Fault>> Directory for Services<F> {
+    fn service(&self, service: &str, domain: &str) -> Result<Service, Fault> {
+        self.0(service, domain)
+    }
+    fn exchange(&self, _: &str) -> Result<Exchange, Fault> {
+        panic!("nobody asked")
+    }
+    fn locate(&self, _: &Exchanger, _: u16, _: bool, _: usize) -> Result<Located, Fault> {
+        panic!("nobody asked")
+    }
+}
+
+fn open_asking(account: &Account, directory: &dyn Directory) -> Result<Connection, Unreached> {
     let way = Way {
         account,
+        domain: Some("example.org"),
         password: &|_| Ok(Secret::new(b"secret".to_vec())),
         helo: "client.example",
         deadline: Instant::now() + Duration::from_mins(1),
         transcript: None,
         interrupt: Interrupt::default(),
     };
-    Connection::open_asking(&way, ask)
+    Connection::open_asking(&way, directory)
 }
 
 /// One recipient's outcome in a few words: `relayed`, `failed Rcpt 550`, `deferred Dot network duplicate?`.
@@ -621,7 +638,7 @@ fn an_lmtp_server_that_refuses_bdat_gets_each_letter_once() {
 
 #[test]
 fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it() {
-    use crate::smtp::connect::{Service, Target};
+    use crate::smtp::connect::Target;
     let (config, pem) = certificate();
     let dir = tempfile::tempdir().unwrap();
     let ca_file = dir.path().join("ca.pem");
@@ -641,11 +658,11 @@ fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it(
             ..Account::new("test")
         };
         let at = |port| Ok(Service::At(vec![Target { name: "localhost".to_owned(), port }]));
-        let ask = |service: &str, asked: &str| {
+        let services = Services(|service: &str, asked: &str| {
             assert_eq!(asked, domain);
             at(if service == "submissions" { nobody } else { port })
-        };
-        match (open_asking(&account, &ask), refused) {
+        });
+        match (open_asking(&account, &services), refused) {
             (Ok(connection), None) => {
                 assert_eq!(connection.relay(), format!("localhost:{port}"));
                 let remark = format!("localhost:{nobody} cannot be reached");
@@ -664,9 +681,8 @@ fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it(
 
 #[test]
 fn a_domain_without_a_service_is_a_host_that_does_not_exist() {
-    use crate::smtp::connect::Service;
     let account = Account { hosts: vec![Host::Srv("example.com".to_owned())], ..Account::new("test") };
-    let unreached = open_asking(&account, &|_, _| Ok(Service::NotOffered)).err().unwrap();
+    let unreached = open_asking(&account, &Services(|_: &str, _: &str| Ok(Service::NotOffered))).err().unwrap();
     assert_eq!((unreached.relay.as_str(), unreached.fault.stage), ("srv:example.com", Stage::Resolve));
     assert!(matches!(unreached.fault.cause, Cause::NoSuchHost(_)));
     assert!(unreached.remarks.is_empty(), "that one of two services is not there is no news");

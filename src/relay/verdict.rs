@@ -1,8 +1,8 @@
 //! Decides what a fault means for one recipient: THE table.
 //!
 //! Pure: where and what in, an [`Outcome`] out. Nothing else in the program interprets reply codes. Only the
-//! letter's own faults are final, a 5xx on MAIL, RCPT, DATA or the dot, and a letter that cannot be put into a
-//! form that the server takes. A refusal of the session is never the letter's fault, whatever its class; what
+//! letter's own faults are final: a 5xx on MAIL, RCPT, DATA or the dot, a recipient's domain that is not there or takes
+//! no mail, and a letter that cannot be put into a form that the server takes. A refusal of the session is never the letter's fault, whatever its class; what
 //! is not understood is deferred: losing time beats losing mail.
 //! RFC 5321 §4.2.1 (severity), §4.5.3.1.10 (552 to RCPT); RFC 3463 (status); RFC 1047 (the lost final answer).
 
@@ -34,6 +34,8 @@ pub fn is_down(fault: &Fault) -> bool {
         Cause::Letter(_) | Cause::Interrupted => false,
         Cause::Reply(reply) => reply.code == 421 || asks_for_auth(fault.stage, reply) || fault.stage < Stage::Mail,
         Cause::NoSuchHost(_)
+        | Cause::NoSuchDomain(_)
+        | Cause::NullMx(_)
         | Cause::Network(_)
         | Cause::Timeout(_)
         | Cause::Tls(_)
@@ -60,7 +62,12 @@ fn of_fault(fault: Fault) -> Outcome {
         Cause::Letter(_) => {
             return Outcome::Failed { fault, blame: Blame::Letter, status: Status::new(5, 6, 0) };
         }
+        // A relay that is not there is a slip of the pen; a recipient's domain that is not there is no address.
         Cause::NoSuchHost(_) => (Blame::Settings, Status::new(4, 4, 4)),
+        Cause::NoSuchDomain(_) => {
+            return Outcome::Failed { fault, blame: Blame::Recipient, status: Status::new(5, 1, 2) };
+        }
+        Cause::NullMx(_) => return Outcome::Failed { fault, blame: Blame::Recipient, status: Status::new(5, 1, 10) },
         Cause::Network(_) | Cause::Timeout(_) => (
             Blame::Relay,
             match fault.stage {
@@ -184,6 +191,8 @@ mod tests {
             (Stage::Local, Cause::Local("no password".into()), "deferred Settings 4.3.5"),
             (Stage::Content, Cause::Local("disk".into()), "deferred System 4.3.0"),
             (Stage::Resolve, Cause::NoSuchHost("x".into()), "deferred Settings 4.4.4"),
+            (Stage::Resolve, Cause::NoSuchDomain("x".into()), "failed Recipient 5.1.2"),
+            (Stage::Resolve, Cause::NullMx("x".into()), "failed Recipient 5.1.10"),
             (Stage::Resolve, Cause::Timeout("x".into()), "deferred Relay 4.4.3"),
             (Stage::Connect, Cause::Network("refused".into()), "deferred Relay 4.4.1"),
             (Stage::Tls, Cause::Tls("expired".into()), "deferred Settings 4.7.5"),

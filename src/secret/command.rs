@@ -19,11 +19,11 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{PipeReader, Read, pipe};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
@@ -38,8 +38,19 @@ const BURIAL: Duration = Duration::from_secs(1);
 
 /// Runs a command for its first line.
 pub(super) fn first_line(command: &[String], limit: Duration) -> Result<Secret, NoSecret> {
+    let shell = ["/bin/sh", "-c"].map(str::to_owned);
+    let argv = match command {
+        [line] => [&shell[..], std::slice::from_ref(line)].concat(),
+        words => words.to_vec(),
+    };
+    let program = OsString::from(argv.first().map(String::as_str).unwrap_or_default());
+    answer(&program, argv, limit)
+}
+
+/// Runs a program under the name that is its first word, for its first line.
+pub(super) fn answer(program: &OsStr, argv: Vec<String>, limit: Duration) -> Result<Secret, NoSecret> {
     let until = Instant::now() + limit;
-    let (mut child, mut output) = start(command)?;
+    let (mut child, mut output) = start(program, argv)?;
     let ended = loop {
         // In this order: what a command has printed is in the pipe before it ends.
         let status = child.status();
@@ -118,18 +129,16 @@ impl Drop for Child {
     }
 }
 
-/// Starts the command and gives its two outputs.
-fn start(command: &[String]) -> Result<(Child, Output), NoSecret> {
-    let shell = ["/bin/sh", "-c"].map(str::to_owned);
-    let argv = match command {
-        [line] => [&shell[..], std::slice::from_ref(line)].concat(),
-        words => words.to_vec(),
+/// Starts the program and gives its two outputs.
+fn start(program: &OsStr, argv: Vec<String>) -> Result<(Child, Output), NoSecret> {
+    let not_started = |why: &str| NoSecret::NotStarted(program.to_string_lossy().into_owned(), why.to_owned());
+    let argv: Result<Vec<CString>, _> = argv.into_iter().map(CString::new).collect();
+    let (Ok(path), Ok(argv)) = (CString::new(program.as_bytes()), argv) else {
+        return Err(not_started("it holds a NUL"));
     };
-    let program = argv.first().cloned().unwrap_or_default();
-    let not_started = |why: &str| NoSecret::NotStarted(program.clone(), why.to_owned());
-    let argv: Vec<CString> =
-        argv.into_iter().map(CString::new).collect::<Result<_, _>>().map_err(|_| not_started("it holds a NUL"))?;
-    let path = argv.first().ok_or_else(|| not_started("it is empty"))?;
+    if path.is_empty() {
+        return Err(not_started("it is empty"));
+    }
 
     let io = |error: std::io::Error| not_started(&words(&error));
     let nothing = File::open("/dev/null").map_err(io)?;
@@ -140,7 +149,7 @@ fn start(command: &[String]) -> Result<(Child, Output), NoSecret> {
     for (ours, theirs) in [(nothing.as_raw_fd(), 0), (print.as_raw_fd(), 1), (complain.as_raw_fd(), 2)] {
         actions.add_dup2(ours, theirs).map_err(system)?;
     }
-    let group = attributes().and_then(|attributes| posix_spawnp(path, &actions, &attributes, &argv, &environment()));
+    let group = attributes().and_then(|attributes| posix_spawnp(&path, &actions, &attributes, &argv, &environment()));
     let child = Child { group: group.map_err(system)?, ended: None };
     let output = Output { printed: Ear::new(printed, LONGEST + 1), complained: Ear::new(complained, COMPLAINT) };
     Ok((child, output))

@@ -7,12 +7,18 @@
 //! NUL). Whoever gets an error defers: a locked keyring or a missing file is our fault and never the letter's.
 
 mod command;
+pub mod consent;
 mod file;
+mod keeper;
+mod keyring;
 mod netrc;
 mod oauth;
+pub mod private;
 mod shelf;
 
 use crate::config::PasswordSource;
+pub use keeper::{Keeper, look_up};
+pub use keyring::KEEPER;
 pub use oauth::{Answer, Post};
 use std::collections::HashMap;
 use std::fmt;
@@ -67,6 +73,8 @@ pub struct Identity<'a> {
     pub host: &'a str,
     /// The authentication identity.
     pub user: &'a str,
+    /// The first of the account's hosts, under whose name the keyring has what belongs to them all.
+    pub first: &'a str,
 }
 
 /// What obtaining a secret needs of the environment.
@@ -118,6 +126,8 @@ pub enum NoSecret {
     Within(&'static str, Box<NoSecret>),
     /// A token endpoint gives no token: its host, and why.
     NoToken(String, String),
+    /// The keyring gives none: why.
+    Keyring(String),
 }
 
 impl fmt::Display for NoSecret {
@@ -148,6 +158,7 @@ impl fmt::Display for NoSecret {
             Self::Unusable(whence, why) => write!(f, "{whence} {why}"),
             Self::Within(key, why) => write!(f, "{key}: {why}"),
             Self::NoToken(host, why) => write!(f, "the token endpoint {host} {why}"),
+            Self::Keyring(why) => write!(f, "the keyring {why}"),
         }
     }
 }
@@ -161,6 +172,7 @@ pub fn obtain(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) ->
         PasswordSource::Eval(line) => evaluated(&command::first_line(std::slice::from_ref(line), env.limit)?),
         PasswordSource::Credential(name) => file::credential(name, env.credentials_directory.as_deref()),
         PasswordSource::Netrc(path) => netrc::password(path.as_deref(), whose, env),
+        PasswordSource::Keyring(what) => keyring::secret(*what, whose, env.limit),
         PasswordSource::OAuth(oauth) => oauth::access_token(oauth, whose, env),
     }
 }
@@ -173,8 +185,13 @@ pub fn forget(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv, re
     refused.is_kept
 }
 
-/// What commands have answered in this run, so that one run asks a command once (it may put a prompt before a
-/// person or a token server to work), not once for each host or connection.
+/// Takes away the tokens that are kept between runs; whether there were some.
+pub fn clear(source: &PasswordSource, whose: &Identity<'_>, env: &SecretEnv) -> bool {
+    matches!(source, PasswordSource::OAuth(oauth) if oauth::clear(oauth, whose, env))
+}
+
+/// What commands and the keyring have answered in this run, so that one run asks them once (they may put a prompt
+/// before a person or a token server to work), not once for each host or connection.
 ///
 /// Nothing else is remembered: a file is read faster than looked up, and failures are remembered by whoever
 /// knows that the account is down. It must not outlive the run, or a changed password would never be seen.
@@ -188,6 +205,7 @@ impl Answers {
         let words = match source {
             PasswordSource::Command(words) => words,
             PasswordSource::Eval(line) => &vec!["eval".to_owned(), line.clone()],
+            PasswordSource::Keyring(what) => &keyring::words(*what, whose),
             _ => return obtain(source, whose, env),
         };
         // A thread that panicked while it asked has left the answers of the others whole.
@@ -222,7 +240,7 @@ fn evaluated(line: &Secret) -> Result<Secret, NoSecret> {
 }
 
 /// A copy of exactly these octets, where they can be a password.
-fn usable(whence: &str, octets: &[u8]) -> Result<Secret, NoSecret> {
+pub fn usable(whence: &str, octets: &[u8]) -> Result<Secret, NoSecret> {
     let unusable = |why| Err(NoSecret::Unusable(whence.to_owned(), why));
     match octets {
         [] => unusable("has an empty password"),
@@ -263,6 +281,12 @@ fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
+/// A door for the fuzz targets in tests/fuzz, which no other build has: the password in a netrc, or the line that is wrong.
+#[cfg(fuzzing)]
+pub fn fuzz_netrc(text: &[u8], whose: &Identity<'_>) -> Result<Option<Vec<u8>>, usize> {
+    netrc::find(text, whose).map(|found| found.map(|word| word.to_vec())).map_err(|flaw| flaw.line)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,7 +297,7 @@ mod tests {
         SecretEnv { credentials_directory: None, home: None, uid, limit: Duration::from_secs(30), state: None, post }
     }
 
-    const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice" };
+    const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice", first: "smtp.example.com" };
 
     fn literal(text: &str) -> PasswordSource {
         PasswordSource::Literal(Zeroizing::new(text.to_owned()))
@@ -329,7 +353,8 @@ mod tests {
             for host in ["a.example", "b.example", "a.example"] {
                 let (answers, source) = (&answers, &source);
                 threads.spawn(move || {
-                    let secret = answers.obtain(source, &Identity { host, user: "alice" }, &env()).unwrap();
+                    let secret =
+                        answers.obtain(source, &Identity { host, user: "alice", first: host }, &env()).unwrap();
                     assert_eq!(secret.dangerous_expose(), b"1");
                 });
             }

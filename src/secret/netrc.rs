@@ -32,12 +32,12 @@ pub(super) fn password(path: Option<&Path>, whose: &Identity<'_>, env: &SecretEn
 
 /// What cannot be understood.
 #[derive(Debug, PartialEq, Eq)]
-struct Flaw {
-    line: usize,
+pub(super) struct Flaw {
+    pub(super) line: usize,
     why: &'static str,
 }
 
-type Word = Zeroizing<Vec<u8>>;
+pub(super) type Word = Zeroizing<Vec<u8>>;
 
 /// How well an entry fits; the least fits best.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ struct Entry {
 }
 
 /// The best entry's password.
-fn find(text: &[u8], whose: &Identity<'_>) -> Result<Option<Word>, Flaw> {
+pub(super) fn find(text: &[u8], whose: &Identity<'_>) -> Result<Option<Word>, Flaw> {
     let mut words = Words { text, at: 0, word: 0 };
     let mut best: Option<((Fit, bool), Word)> = None;
     let mut entry = Entry::default();
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
 
     fn ask(text: &str, host: &str, user: &str) -> Option<String> {
-        let found = find(text.as_bytes(), &Identity { host, user }).unwrap();
+        let found = find(text.as_bytes(), &Identity { host, user, first: host }).unwrap();
         found.map(|word| String::from_utf8(word.to_vec()).unwrap())
     }
 
@@ -274,7 +274,7 @@ mod tests {
             ("machine h login alice\n\npassword", 3),
             ("machine", 1),
         ] {
-            let flaw = find(text.as_bytes(), &Identity { host: "h", user: "alice" }).unwrap_err();
+            let flaw = find(text.as_bytes(), &Identity { host: "h", user: "alice", first: "h" }).unwrap_err();
             assert_eq!(flaw.line, line, "{text}");
             assert!(!flaw.why.contains("words"), "{}", flaw.why);
         }
@@ -285,7 +285,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".netrc");
-        let whose = Identity { host: "h", user: "alice" };
+        let whose = Identity { host: "h", user: "alice", first: "h" };
         let uid = nix::unistd::getuid().as_raw();
         let limit = std::time::Duration::ZERO;
         let home = Some(dir.path().to_owned());
@@ -301,7 +301,7 @@ mod tests {
         env.home = None;
         assert_eq!(password(None, &whose, &env).unwrap_err(), NoSecret::NoHome);
         password(Some(&path), &whose, &env).unwrap();
-        let stranger = Identity { host: "h", user: "bob" };
+        let stranger = Identity { host: "h", user: "bob", first: "h" };
         let error = password(Some(&path), &stranger, &env).unwrap_err();
         assert_eq!(error, NoSecret::NoEntry(path, "h".to_owned(), "bob".to_owned()));
     }

@@ -11,7 +11,7 @@
 
 use super::shelf::{Kept, Shelf, Turn};
 use super::{Identity, NoSecret, Secret, SecretEnv, obtain};
-use crate::config::{OAuth, PasswordSource};
+use crate::config::OAuth;
 use crate::outcome::printable;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -72,18 +72,16 @@ pub(super) fn access_token(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv)
         return Ok(token);
     }
 
-    let secret = |source: &PasswordSource| {
-        obtain(source, whose, &SecretEnv { limit: until.saturating_duration_since(Instant::now()), ..env.clone() })
-    };
-    let configured = secret(&oauth.refresh_token).map_err(|why| NoSecret::Within("refresh_token", Box::new(why)))?;
-    let client_secret = oauth.client_secret.as_ref().map(secret).transpose();
-    let client_secret = client_secret.map_err(|why| NoSecret::Within("client_secret", Box::new(why)))?;
+    let left = || SecretEnv { limit: until.saturating_duration_since(Instant::now()), ..env.clone() };
+    let configured = obtain(&oauth.refresh_token, whose, &left());
+    let configured = configured.map_err(|why| NoSecret::Within("refresh_token", Box::new(why)))?;
+    let client_secret = client_secret(oauth, whose, &left())?;
     let origin = hex(configured.dangerous_expose());
     let descended = kept.filter(|kept| kept.origin == origin).and_then(|kept| kept.refresh);
     let refresh = descended.clone().unwrap_or(configured);
 
     let secrets = [Some(&refresh), client_secret.as_ref()];
-    let form = form(oauth, &refresh, client_secret.as_ref());
+    let form = refreshing(oauth, &refresh, client_secret.as_ref());
     let answer = (env.post)(&Post { oauth, form: &form, until }).map_err(|why| refused(oauth, printable(&why)))?;
     let granted = understand(&answer).map_err(|why| refused(oauth, shown(&why, &secrets)))?;
 
@@ -102,6 +100,12 @@ pub(super) fn access_token(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv)
     Ok(granted.access)
 }
 
+/// The client's secret, where it has one.
+pub(super) fn client_secret(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv) -> Result<Option<Secret>, NoSecret> {
+    let secret = oauth.client_secret.as_ref().map(|source| obtain(source, whose, env)).transpose();
+    secret.map_err(|why| NoSecret::Within("client_secret", Box::new(why)))
+}
+
 /// Forgets a token that a relay has refused. Where another one is kept by now, that stays.
 pub(super) fn forget(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv, token: &Secret) {
     let Some(shelf) = shelf(oauth, whose, env) else { return };
@@ -117,6 +121,11 @@ pub(super) fn forget(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv, token
     if let Err(why) = forgotten {
         not_kept(&why);
     }
+}
+
+/// Takes away what is kept for the user; whether there was something.
+pub(super) fn clear(oauth: &OAuth, whose: &Identity<'_>, env: &SecretEnv) -> bool {
+    shelf(oauth, whose, env).is_some_and(|shelf| shelf.clear())
 }
 
 /// Where the tokens of this user, this client and this purpose are kept.
@@ -141,7 +150,7 @@ fn hex(octets: &[u8]) -> String {
     digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat()
 }
 
-fn refused(oauth: &OAuth, why: String) -> NoSecret {
+pub(super) fn refused(oauth: &OAuth, why: String) -> NoSecret {
     NoSecret::NoToken(oauth.token_url.authority(), why)
 }
 
@@ -150,7 +159,7 @@ fn not_kept(why: &str) {
 }
 
 /// A stranger's words, safe to show, and without our secrets should he repeat them.
-fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
+pub(super) fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
     let mut words = words.to_owned();
     for secret in secrets.iter().flatten() {
         words = words.replace(&*String::from_utf8_lossy(secret.dangerous_expose()), "****");
@@ -158,16 +167,20 @@ fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
     printable(&words)
 }
 
-/// RFC 6749 §6; who we are goes into the form too (§2.3.1), which all the large providers take.
-fn form(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -> Zeroizing<Vec<u8>> {
-    let pairs = [
+/// The form of an exchange, RFC 6749 §6.
+fn refreshing(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -> Zeroizing<Vec<u8>> {
+    form(&[
         ("grant_type", Some(&b"refresh_token"[..])),
         ("client_id", Some(oauth.client_id.as_bytes())),
         ("client_secret", client_secret.map(Secret::dangerous_expose)),
         ("refresh_token", Some(refresh.dangerous_expose())),
         ("scope", oauth.scope.as_deref().map(str::as_bytes)),
-    ];
-    let pairs = pairs.iter().filter_map(|(name, value)| Some((name, (*value)?)));
+    ])
+}
+
+/// `application/x-www-form-urlencoded`. Who we are goes into a form too (RFC 6749 §2.3.1), which all the large providers take.
+pub(super) fn form(pairs: &[(&str, Option<&[u8]>)]) -> Zeroizing<Vec<u8>> {
+    let pairs = pairs.iter().filter_map(|&(name, value)| Some((name, value?)));
     // No octet becomes more than three, so that it does not grow and leave copies.
     let size = pairs.clone().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
     let mut form = Zeroizing::new(Vec::with_capacity(size));
@@ -189,10 +202,10 @@ fn form(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -> Zero
 }
 
 /// What was granted. The lives of tokens are in seconds.
-struct Granted {
+pub(super) struct Granted {
     access: Secret,
     life: u64,
-    refresh: Option<Secret>,
+    pub refresh: Option<Secret>,
 }
 
 /// An endpoint's words, of both kinds (RFC 6749 §5.1, §5.2).
@@ -210,7 +223,7 @@ struct Words<'a> {
 }
 
 /// What an answer means. The error reads on after the endpoint's name; it is a stranger's text.
-fn understand(answer: &Answer) -> Result<Granted, String> {
+pub(super) fn understand(answer: &Answer) -> Result<Granted, String> {
     if answer.status / 100 == 3 {
         let place = answer.location.as_deref().unwrap_or("nowhere");
         return Err(format!("redirects us to {place}, and tokens are not carried on; correct token_url"));
@@ -223,8 +236,8 @@ fn understand(answer: &Answer) -> Result<Granted, String> {
         return Err(match code.as_deref() {
             None => format!("answered with HTTP status {}", answer.status),
             Some("invalid_grant") => format!(
-                "no longer takes the refresh token (invalid_grant{said}); log in again, and put the new refresh \
-                 token where the old one is"
+                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, or \
+                 put a new one where the old one is"
             ),
             Some(code @ ("invalid_client" | "unauthorized_client")) => {
                 format!("does not know us ({code}{said}); check client_id and client_secret")
@@ -253,7 +266,8 @@ fn understand(answer: &Answer) -> Result<Granted, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Tls, TokenUrl};
+    use crate::config::PasswordSource;
+    use crate::config::{Consent, Tls, TokenUrl};
     use std::path::Path;
 
     fn oauth() -> OAuth {
@@ -267,6 +281,7 @@ mod tests {
             refresh_token: PasswordSource::Literal(Zeroizing::new("r-1".to_owned())),
             ca_file: None,
             pins: Vec::new(),
+            consent: Consent::default(),
         }
     }
 
@@ -276,7 +291,7 @@ mod tests {
         SecretEnv { credentials_directory: None, home: None, uid, limit, state: state.map(Into::into), post }
     }
 
-    const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice" };
+    const ALICE: Identity<'_> = Identity { host: "smtp.example.com", user: "alice", first: "smtp.example.com" };
 
     fn answer(status: u16, body: &str) -> Answer {
         Answer { status, location: None, body: Zeroizing::new(body.as_bytes().to_vec()) }
@@ -289,11 +304,11 @@ mod tests {
     #[test]
     fn the_form_is_that_of_rfc_6749_and_nothing_breaks_out_of_it() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
-        let written = form(&oauth(), &secret("r&x=1 \u{e4}"), Some(&secret("s%=")));
+        let written = refreshing(&oauth(), &secret("r&x=1 \u{e4}"), Some(&secret("s%=")));
         let expected = "grant_type=refresh_token&client_id=box%2B1&client_secret=s%25%3D\
             &refresh_token=r%26x%3D1%20%C3%A4&scope=https%3A%2F%2Fmail.example%2F%20offline";
         assert_eq!(std::str::from_utf8(&written).unwrap(), expected);
-        assert!(!form(&OAuth { scope: None, ..oauth() }, &secret("r"), None).ends_with(b"scope="));
+        assert!(!refreshing(&OAuth { scope: None, ..oauth() }, &secret("r"), None).ends_with(b"scope="));
     }
 
     #[test]
@@ -339,7 +354,7 @@ mod tests {
             |_| Ok(answer(400, r#"{"error":"invalid_grant","error_description":"r-1 is \u001b[31m no more"}"#));
         let error = access_token(&oauth(), &ALICE, &env(None, post)).unwrap_err().to_string();
         let expected = "the token endpoint token.example no longer takes the refresh token (invalid_grant, \"**** is \
-            \\x1b[31m no more\"); log in again, and put the new refresh token where the old one is";
+            \\x1b[31m no more\"); log in again with pillarbox login --oauth, or put a new one where the old one is";
         assert_eq!(error, expected);
     }
 

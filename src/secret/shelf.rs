@@ -1,17 +1,16 @@
 //! Where tokens are kept between runs: a file each, 0600, in a directory of ours, 0700.
 //!
-//! A file is written under a lock, made to last, and put in place by rename, so that a reader sees the old one or the
-//! new one whole. What is not exactly ours (a link, a file of somebody else's, one that is open to others, one that we have
+//! A file is written under a lock, and whole or not at all (see `private`). What is not exactly ours (a link, a file of somebody else's, one that is open to others, one that we have
 //! not written like this) counts as nothing kept, and the next write takes its place. A directory that is not ours
 //! is an error: nothing is put there.
 //!
 //! Errors are sentences for the log: whoever cannot keep a token still has it.
 
-use super::{LONGEST, Secret, fill, words};
+use super::{LONGEST, Secret, fill, private, words};
 use nix::fcntl::OFlag;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -71,10 +70,15 @@ impl Shelf {
         parse(&octets[..filled])
     }
 
+    /// Takes away what is kept; whether there was something.
+    pub fn clear(&self) -> bool {
+        self.check_dir().is_ok() && fs::remove_file(&self.file).is_ok()
+    }
+
     /// Waits for the turn to change something; `None` when it has not come by then.
     pub fn turn(&self, until: Instant) -> Result<Option<Turn<'_>>, String> {
         let at = |path: &Path, error: &io::Error| format!("{}: {}", path.display(), words(error));
-        make_dir(&self.dir).map_err(|error| at(&self.dir, &error))?;
+        private::make_dir(&self.dir).map_err(|error| at(&self.dir, &error))?;
         self.check_dir()?;
         let path = self.file.with_extension("lock");
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits();
@@ -112,39 +116,9 @@ impl Turn<'_> {
 
     /// Keeps this, in place of what was there.
     pub fn write(&self, kept: &Kept) -> Result<(), String> {
-        let new = self.shelf.file.with_extension("new");
-        self.put(&new, kept).map_err(|error| {
-            // What is left of it is ours alone to see, and the next one to have the turn takes it away.
-            let _ = fs::remove_file(&new);
-            format!("{}: {}", self.shelf.file.display(), words(&error))
-        })
-    }
-
-    fn put(&self, new: &Path, kept: &Kept) -> io::Result<()> {
-        match fs::remove_file(new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let flags = OFlag::O_NOFOLLOW.bits();
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(new)?;
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(&written(kept))?;
         // A refresh token that the provider has just given in place of another is the only one that it still takes.
-        file.sync_all()?;
-        fs::rename(new, &self.shelf.file)?;
-        File::open(&self.shelf.dir)?.sync_all()
-    }
-}
-
-/// Makes a directory and those above it that are missing, 0700 whatever the umask.
-fn make_dir(dir: &Path) -> io::Result<()> {
-    if let Some(parent) = dir.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(0o700)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        private::replace(&self.shelf.file, &written(kept))
+            .map_err(|error| format!("{}: {}", self.shelf.file.display(), words(&error)))
     }
 }
 
@@ -183,7 +157,8 @@ fn parse(octets: &[u8]) -> Option<Kept> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn me() -> u32 {
         nix::unistd::getuid().as_raw()

@@ -165,6 +165,7 @@ impl Service<'_> {
             Ok(seat) => seat,
             Err(too_many) => return turn_away(&stream, &peer, &too_many),
         };
+        let door = Arc::clone(&stream);
         let session = move || {
             let mut visit = Visit::new(&seat, patience);
             (self.session)(seat.peer(), &mut visit);
@@ -173,6 +174,7 @@ impl Service<'_> {
         if let Err(error) = thread::Builder::new().name("session".into()).stack_size(STACK).spawn_scoped(scope, session)
         {
             tracing::error!(message = "unable", reason = format!("cannot start a thread: {error}"));
+            let _ = door.say(b"421 4.3.2 the system has no thread for you; try again later\r\n");
             thread::sleep(PAUSE);
         }
     }

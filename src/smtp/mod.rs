@@ -17,6 +17,7 @@ pub mod certificate;
 pub mod connect;
 pub mod flight;
 pub mod interrupt;
+mod masks;
 pub mod plan;
 #[cfg(test)]
 mod rehearsal;

@@ -132,6 +132,7 @@ pub(super) fn rehearse(account: &Account, secret: &str, script: impl FnOnce(&mut
     let security = match account.tls {
         Tls::Off => Security::Off,
         Tls::StartTls => Security::StartTls(peer()),
+        Tls::Opportunistic => Security::Opportunistic(peer()),
         Tls::Implicit => Security::Implicit(peer()),
     };
     let credentials = account.user.as_deref().map(|user| {

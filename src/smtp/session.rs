@@ -2,7 +2,7 @@
 //!
 //! A group of commands is one write, and before it goes nothing may be left over from the server: octets that
 //! come before they are asked for end the session, above all plaintext behind STARTTLS's 220, which would be
-//! read as replies of the TLS session. TLS is as the settings say or there is no session; capabilities heard
+//! read as replies of the TLS session. TLS is as the terms say or there is no session; capabilities heard
 //! in plaintext are forgotten. The password goes out only inside TLS or to this very machine, and neither it nor
 //! an echo of it reaches a transcript or a fault. HELO is spoken only where neither TLS nor AUTH is needed.
 //!
@@ -13,6 +13,7 @@
 use super::auth::{Channel, Credentials, Exchange, Mechanism, bindings};
 use super::capabilities::Capabilities;
 use super::connect::words;
+use super::masks::Masks;
 use super::reply::Replies;
 use super::stream::Stream;
 use super::tls::{self, Encryption, Peer};
@@ -44,6 +45,8 @@ pub enum Security {
     Off,
     /// STARTTLS, and no session without it.
     StartTls(Peer),
+    /// STARTTLS where it is offered.
+    Opportunistic(Peer),
     /// From the first octet.
     Implicit(Peer),
 }
@@ -92,7 +95,7 @@ pub struct Session {
     /// A transaction was begun and not ended: RSET comes before the next one.
     pub(super) reset_due: bool,
     /// What must not be shown: the password and its encodings.
-    masked: Vec<Zeroizing<String>>,
+    masks: Masks,
     broken: bool,
     /// The server offered CHUNKING and then refused BDAT.
     pub(super) bdat_refused: bool,
@@ -133,7 +136,7 @@ impl Session {
             mechanism: None,
             group: Zeroizing::default(),
             reset_due: false,
-            masked: Vec::new(),
+            masks: Masks::default(),
             broken: false,
             bdat_refused: false,
         };
@@ -205,6 +208,13 @@ impl Session {
                 self.greeting()?;
                 self.hello(&client, needs_ehlo)?;
             }
+            Security::Opportunistic(peer) => {
+                self.greeting()?;
+                self.hello(&client, needs_ehlo)?;
+                if self.capabilities.offers("STARTTLS") {
+                    self.turn_to_tls(peer, &client)?;
+                }
+            }
             Security::StartTls(peer) => {
                 self.greeting()?;
                 self.hello(&client, needs_ehlo)?;
@@ -212,13 +222,18 @@ impl Session {
                     let text = "does not offer STARTTLS, which the settings demand";
                     return Err(Fault::new(Stage::StartTls, Cause::Policy(text.to_owned())));
                 }
-                self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
-                self.offered_in_clear = Some(std::mem::take(&mut self.capabilities));
-                self.start_tls(peer)?;
-                self.hello(&client, needs_ehlo)?;
+                self.turn_to_tls(peer, &client)?;
             }
         }
         auth.map_or(Ok(()), |(wanted, credentials)| self.authenticate(wanted, &credentials))
+    }
+
+    /// STARTTLS. What was heard before is forgotten.
+    fn turn_to_tls(&mut self, peer: Peer, client: &ClientId) -> Result<(), Fault> {
+        self.ask(&Starttls.to_string(), Stage::StartTls, 220)?;
+        self.offered_in_clear = Some(std::mem::take(&mut self.capabilities));
+        self.start_tls(peer)?;
+        self.hello(client, true)
     }
 
     fn greeting(&mut self) -> Result<(), Fault> {
@@ -328,14 +343,14 @@ impl Session {
                 }
                 _ => {
                     if let Some(complaint) = exchange.complaint() {
-                        reply.lines.push(format!("({})", self.masked(complaint)));
+                        reply.lines.push(format!("({})", self.masks.shown(complaint)));
                     }
                     let refused = if exchange.wants_another_binding() { Refused::Binding } else { Refused::Otherwise };
                     return self.expect(reply, Stage::Auth, 235).map(drop).map_err(|fault| (fault, refused));
                 }
             }
             if let Some(text) = exchange.unspeakable() {
-                self.masked.push(encode(&text));
+                self.masks.add(&encode(&text));
             }
         }
     }
@@ -393,7 +408,7 @@ impl Session {
         for part in [shown, hidden, "\r\n"] {
             self.group.extend_from_slice(part.as_bytes());
         }
-        self.masked.push(Zeroizing::new(hidden.to_owned()));
+        self.masks.add(hidden);
     }
 
     /// Writes the queued commands in one go.
@@ -449,7 +464,7 @@ impl Session {
     pub(super) fn next_reply(&mut self, stage: Stage) -> Result<Option<Reply>, Fault> {
         let reply = self.replies.take().map_err(|why| self.breach(stage, &why.to_string()))?;
         let Some(mut reply) = reply else { return Ok(None) };
-        let shown: Vec<String> = reply.lines.iter().map(|line| self.masked(line)).collect();
+        let shown: Vec<String> = reply.lines.iter().map(|line| self.masks.shown(line)).collect();
         if self.transcript.is_some() {
             for (i, line) in shown.iter().enumerate() {
                 let hyphen = if i + 1 < shown.len() { '-' } else { ' ' };
@@ -516,23 +531,17 @@ impl Session {
         }
     }
 
-    /// What may be shown of a line.
-    fn masked(&self, line: &str) -> String {
-        let mut shown = line.to_owned();
-        // The last first: a whole response before the password that makes up its end.
-        for secret in self.masked.iter().rev().filter(|secret| line.contains(secret.as_str())) {
-            shown = shown.replace(secret.as_str(), "****");
-        }
-        shown
-    }
-
-    /// Remembers not to show the password. One of three characters or less would mask half the dialogue, and
-    /// protects nothing.
+    /// Remembers not to show the password, nor its base64 wherever in a text that begins. One of three characters or less
+    /// would mask half the dialogue, and protects nothing.
     fn mask(&mut self, secret: &[u8]) {
-        if let Some(text) = std::str::from_utf8(secret).ok().filter(|text| text.len() > 3) {
-            self.masked.push(Zeroizing::new(text.to_owned()));
-            self.masked.push(encode(secret));
+        let Some(text) = std::str::from_utf8(secret).ok().filter(|text| text.len() > 3) else { return };
+        for before in 0..3_usize {
+            let mut padded = Zeroizing::new(vec![0; before + secret.len()]);
+            padded[before..].copy_from_slice(secret);
+            // Without the digits that what stands before and behind has a part in.
+            self.masks.add(&encode(&padded)[(before * 8).div_ceil(6)..padded.len() * 8 / 6]);
         }
+        self.masks.add(text);
     }
 }
 

@@ -13,6 +13,7 @@ mod letter;
 mod mount;
 mod power;
 mod reports;
+mod service;
 mod signals;
 mod sink;
 mod strace;

@@ -229,6 +229,47 @@ fn the_next_call_starts_a_runner_for_the_letters_of_one_that_was_killed() {
 }
 
 #[test]
+fn a_sleeping_runner_wakes_for_every_letter_and_for_the_time_and_is_ended_by_a_signal() {
+    let sink = Sink::open();
+    let house = House::with(&sink, "runner = \"off\"\n");
+    // The relay puts this one off, so that the runner stays.
+    let late = Letter::new("late", &["later"], 9);
+    assert_eq!(house.send("-odq", &late).code(), Some(0));
+    house.call(&["-q"]);
+    assert_eq!(house.waiting().len(), 1);
+    let soon = Letter::new("soon", &["carol"], 9);
+    assert_eq!(house.send("-odq", &soon).code(), Some(0));
+    let words = ["asleep", "100", "0", house.queue_dir().to_str().unwrap()];
+    let mut runner = house.command(&sendmail()).arg0(RUNNER).args(words).spawn().unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{}", runner.id()));
+    let descriptors = || {
+        let names =
+            std::fs::read_dir(process.join("fd")).unwrap().filter_map(|name| name.ok()?.path().read_link().ok());
+        Vec::from_iter(names.map(|name| name.display().to_string()))
+    };
+    let is_asleep = || {
+        let words = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        // The one that it came with, and the one that it has opened after the lock.
+        words.split('\0').nth(1) == Some("asleep")
+            && descriptors().iter().filter(|name| name.ends_with("/trigger")).count() == 2
+    };
+    until("what is due in a moment is relayed", || soon.copies(&sink.taken(), &soon.to[0]) == 1);
+    let mut open = Vec::new();
+    for turn in 0..3 {
+        until("the runner sleeps", is_asleep);
+        open.push(descriptors().len());
+        let next = Letter::new(format!("next-{turn}-"), &["alice"], 9);
+        assert_eq!(house.send("-odb", &next).code(), Some(0));
+        until("the letter is relayed", || next.copies(&sink.taken(), &next.to[0]) == 1);
+    }
+    assert_eq!((open[1], open[2]), (open[0], open[0]), "descriptors add up");
+    until("the runner sleeps", is_asleep);
+    send_signal(&runner, Signal::SIGTERM);
+    let (status, _) = wait(&mut runner);
+    assert_eq!(status.code(), Some(0), "{status:?}");
+}
+
+#[test]
 fn a_letter_that_kills_whoever_sends_it_is_held_and_the_others_go() {
     let sink = Sink::open();
     let house = House::new(&sink);

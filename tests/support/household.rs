@@ -26,6 +26,13 @@ impl Household {
         household
     }
 
+    /// The same, whose callers wait for their relay as long as a test may: on a busy machine nothing is put off.
+    pub fn patient(config: &str) -> Self {
+        let household = Self::new("");
+        household.write(config, "deadline = \"50s\"\n");
+        household
+    }
+
     /// Its directory, which is `$HOME`.
     pub fn home(&self) -> &Path {
         self.dir.path()
@@ -38,9 +45,13 @@ impl Household {
 
     /// Writes another configuration.
     pub fn configure(&self, config: &str) {
+        self.write(config, "");
+    }
+
+    fn write(&self, config: &str, queue: &str) {
         let path = self.config_file();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("{config}\n[queue]\nrunner = \"off\"\n")).unwrap();
+        fs::write(&path, format!("{config}\n[queue]\nrunner = \"off\"\n{queue}")).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 

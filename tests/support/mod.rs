@@ -11,11 +11,16 @@
 pub mod authority;
 pub mod case;
 pub mod certificates;
+pub mod desktop;
 pub mod household;
 pub mod letter;
+pub mod machine;
+pub mod names;
+pub mod network;
 pub mod peer;
 pub mod postfix;
 pub mod relay;
+pub mod screen;
 pub mod sendmail;
 pub mod terminal;
 pub mod tokens;

@@ -39,12 +39,17 @@ impl Postfix {
     /// Starts one, with these settings of `main.cf` besides the usual ones. `None`, after saying so, where Postfix is
     /// not to be had.
     pub fn start(settings: &[(&str, &str)]) -> Option<Self> {
+        Self::start_at(free_port(), settings)
+    }
+
+    /// The same, with STARTTLS at that port.
+    pub fn start_at(port: u16, settings: &[(&str, &str)]) -> Option<Self> {
         if !here(&["root", "postfix", "saslpasswd2"]) {
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         let ca = Authority::new();
-        let postfix = Self { port: free_port(), tls_port: free_port(), ca_file: ca.write(dir.path()), dir };
+        let postfix = Self { port, tls_port: free_port(), ca_file: ca.write(dir.path()), dir };
         postfix.lay_out(&ca, settings);
         postfix.restart();
         Some(postfix)
@@ -96,6 +101,7 @@ impl Postfix {
              default_transport = error:relaying ends here\n\
              smtpd_tls_chain_files = {here}/server.pem\n\
              smtpd_tls_security_level = encrypt\n\
+             smtpd_tls_loglevel = 1\n\
              smtpd_tls_auth_only = yes\n\
              smtpd_sasl_auth_enable = yes\n\
              smtpd_sasl_path = smtpd\n\

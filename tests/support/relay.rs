@@ -150,6 +150,13 @@ impl Script {
         self
     }
 
+    /// Asks nobody for a password.
+    #[must_use]
+    pub fn without_login(mut self) -> Self {
+        self.login = None;
+        self
+    }
+
     /// Shows that certificate.
     #[must_use]
     pub fn showing(mut self, shown: Shown) -> Self {
@@ -242,6 +249,7 @@ pub struct Relay {
     /// Its certificates.
     pub identity: Identity,
     heard: Arc<Mutex<Vec<Dialogue>>>,
+    live: Arc<Mutex<Vec<String>>>,
     is_closing: Arc<AtomicBool>,
     listening: Option<JoinHandle<()>>,
 }
@@ -249,14 +257,21 @@ pub struct Relay {
 impl Relay {
     /// Opens a relay on a free port.
     pub fn start(script: Script) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), script)
+    }
+
+    /// Opens a relay there.
+    pub fn start_at(address: SocketAddr, script: Script) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let identity = Identity::new(script.shown);
         let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let live = Arc::default();
         let house = House {
             tls: Arc::clone(&identity.config),
             script: Mutex::new(script),
             heard: Arc::clone(&heard),
+            live: Arc::clone(&live),
             is_closing: Arc::clone(&is_closing),
         };
         let listening = thread::spawn(move || {
@@ -279,7 +294,7 @@ impl Relay {
                 }
             });
         });
-        Self { address, identity, heard, is_closing, listening: Some(listening) }
+        Self { address, identity, heard, live, is_closing, listening: Some(listening) }
     }
 
     /// Waits until so many connections have been made.
@@ -287,6 +302,15 @@ impl Relay {
         let until = Instant::now() + PATIENCE;
         while self.heard.lock().unwrap().len() < connections {
             assert!(Instant::now() < until, "nobody has called");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until a command that begins so has come.
+    pub fn wait_for_command(&self, begin: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.live.lock().unwrap().iter().any(|command| command.starts_with(begin)) {
+            assert!(Instant::now() < until, "nobody has said {begin}");
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -324,6 +348,8 @@ struct House {
     /// Shared by all connections, so that a rule for once is used up once.
     script: Mutex<Script>,
     heard: Arc<Mutex<Vec<Dialogue>>>,
+    /// The commands of all connections, as they come.
+    live: Arc<Mutex<Vec<String>>>,
     is_closing: Arc<AtomicBool>,
 }
 
@@ -410,6 +436,7 @@ impl<'a> Server<'a> {
         loop {
             let command = self.line()?;
             self.dialogue.commands.push(command.clone());
+            self.house.live.lock().unwrap().push(command.clone());
             let verb = command.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             match verb.as_str() {
                 "EHLO" => {

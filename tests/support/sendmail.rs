@@ -186,6 +186,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Its process, for whoever looks into it.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Gives it input, without an end yet.
     pub fn feed(&mut self, octets: &[u8]) {
         if let Some(input) = &self.input {

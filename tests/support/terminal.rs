@@ -5,6 +5,7 @@
 use super::peer::wait_for;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A terminal with a shell in it.
 pub struct Terminal {
@@ -36,14 +37,17 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Gives a command on an empty screen, and what it has written there when it has ended.
+    /// Gives a command, and what it has left on an empty screen.
     pub fn run(&self, command: &str) -> String {
-        // The screen is cleared by the same line, whose own echo goes with that; and the mark is not in the words.
-        self.type_in(&[&format!("clear; {command}; echo E''ND"), "Enter"]);
-        let ended = |screen: &str| screen.lines().any(|line| line == "END") && screen.trim_end().ends_with("\n$");
-        let screen = self.wait(command, ended);
-        let written = screen.lines().take_while(|line| *line != "END");
-        written.flat_map(|line| [line.trim_end(), "\n"]).collect()
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        // It stands in the command otherwise than on its output.
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        self.type_in(&[&format!("clear; {command}; echo \"=\"{number}="), "Enter"]);
+        let mark = format!("={number}=\n");
+        let screen = self.wait(command, |screen| screen.contains(&mark) && screen.trim_end().ends_with('$'));
+        let output = screen.split(&mark).next().unwrap_or_default();
+        let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
+        lines.join("\n") + "\n"
     }
 
     /// What is to be seen.

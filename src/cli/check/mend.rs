@@ -66,6 +66,7 @@ pub(super) fn secret(source: &PasswordSource, account: &Account) -> Option<Strin
             "Only the service can read it: LoadCredential={name}:FILE in its unit, and systemctl status pillarbox says whether it could."
         ),
         PasswordSource::Netrc(_) => format!("It needs a line: machine HOST login {user} password PASSWORD"),
+        PasswordSource::Keyring(_) => format!("pillarbox login {} puts it there.", account.name),
         PasswordSource::OAuth(_) | PasswordSource::File(_) | PasswordSource::Literal(_) => return None,
     })
 }
@@ -82,6 +83,7 @@ pub(super) fn fault(fault: &Fault, account: &Account, examined: &Examined, file:
         (Stage::Resolve, Cause::NoSuchHost(_)) => {
             Some(format!("Is the name spelled as the provider spells it? It is host under {place}."))
         }
+        (Stage::Resolve, Cause::NoSuchDomain(_) | Cause::NullMx(_)) => None,
         (Stage::Resolve, _) => Some(
             "This machine's name servers (/etc/resolv.conf) do not answer: getent hosts NAME tries them.".to_owned(),
         ),

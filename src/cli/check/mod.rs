@@ -14,7 +14,7 @@ use super::exit::{self, sysexits};
 use super::host::{self, Host};
 use super::sendmail::{Dialogue, Face};
 use super::{log, say, service};
-use crate::config::{Account, Auth, PasswordSource};
+use crate::config::{Account, Auth, PasswordSource, choose};
 use crate::deliver::{Carrier, Desk};
 use crate::message::address::parse_list;
 use crate::message::{InMemory, LoneDot, Message};
@@ -169,7 +169,9 @@ impl Check<'_, '_> {
         }
         let sender = letter.envelope.reverse_path();
         let (mut works, mut statuses) = (false, Vec::new());
-        desk.examine(&account, sender, deadline, &mut |examined| {
+        // With direct delivery, the mail servers of the one whom the letter would be for.
+        let to = choose::routes_through(&account, &letter.envelope, &[0]).remove(0).to;
+        desk.examine(&to, sender, deadline, &mut |examined| {
             self.screen.relay = Some(examined.relay.clone());
             match self.host(&account, &examined, &sender.to_string()) {
                 Ok(()) => works = true,
@@ -196,7 +198,7 @@ impl Check<'_, '_> {
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));
-        let me = || account.from.clone().unwrap_or_else(|| here.login.clone());
+        let me = || account.from.clone().unwrap_or_else(|| here.caller.login.clone());
         let to = self.send.map_or_else(me, str::to_owned);
         let recipients = parse_list(&to).map_err(|error| Why::BadAddress(to.clone(), error))?;
         let wishes = Wishes {
@@ -345,6 +347,7 @@ fn where_from(source: &PasswordSource) -> String {
         PasswordSource::Command(words) => format!("the command {}", printable(&words.join(" "))),
         PasswordSource::Eval(line) => format!("the command {}", printable(line)),
         PasswordSource::Credential(name) => format!("systemd's credential {}", printable(name)),
+        PasswordSource::Keyring(_) => "the keyring".to_owned(),
         PasswordSource::Netrc(None) => "~/.netrc".to_owned(),
         PasswordSource::OAuth(_) => "a token endpoint".to_owned(),
     }

@@ -125,7 +125,7 @@ pub trait Place {
 pub fn ways(settings: &Settings, letter: &Letter) -> Vec<String> {
     let envelope = letter.remaining().unwrap_or_else(|| letter.entry.envelope.clone());
     let routes = choose::routes(settings, letter.entry.account.as_deref(), &envelope);
-    routes.unwrap_or_default().iter().map(|route| route.account.name.clone()).collect()
+    routes.unwrap_or_default().iter().map(|route| route.to.account.name.clone()).collect()
 }
 
 /// A queue that we can open.

@@ -161,14 +161,14 @@ fn account(account: &Account) -> String {
     say("host", Some(list(&hosts)));
     say("port", port.map(|port| port.to_string()));
     say("protocol", account.lmtp.then(|| text("lmtp")));
-    say(
-        "tls",
-        Some(text(match account.tls {
-            Tls::StartTls => "starttls",
-            Tls::Implicit => "implicit",
-            Tls::Off => "none",
-        })),
-    );
+    let tls = match account.tls {
+        Tls::StartTls => Some("starttls"),
+        Tls::Implicit => Some("implicit"),
+        Tls::Off => Some("none"),
+        // What "mx" has by itself.
+        Tls::Opportunistic => None,
+    };
+    say("tls", tls.map(text));
     // What comes with a token says itself how it is used.
     let auth = (account.auth != usual.auth && account.auth != Auth::Bearer).then(|| toml::auth_word(account.auth));
     say("auth", auth.flatten().map(text));
@@ -210,6 +210,7 @@ fn host(host: &Host, own_port: Option<u16>) -> String {
         Host::Tcp { name, port } => text(&format!("{name}:{port}")),
         Host::Unix(path) => text(&format!("unix:{}", path.display())),
         Host::Srv(domain) => text(&format!("srv:{domain}")),
+        Host::Mx(_) => text("mx"),
     }
 }
 

@@ -207,7 +207,9 @@ impl Reader<'_> {
                     account.auth = Auth::Auto;
                     format!("account {name}: a way to authenticate without a user is of no use; it was left out")
                 }
-                Flaw::TokenAsPassword | Flaw::NamelessSocket | Flaw::LmtpAt25 | Flaw::SrvInClear => continue,
+                Flaw::TokenAsPassword | Flaw::NamelessSocket | Flaw::LmtpAt25 | Flaw::SrvInClear | Flaw::Mx(..) => {
+                    continue;
+                }
             };
             self.note(file, 0, text);
         }

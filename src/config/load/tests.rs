@@ -28,7 +28,7 @@ impl Home {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    fn sources(&self) -> Sources {
+    fn sources(&self) -> Sources<'_> {
         Sources {
             argument: None,
             environment: None,
@@ -36,7 +36,10 @@ impl Home {
             home: Some(self.0.path().to_owned()),
             uid: uid(),
             etc: self.path("etc"),
-            around: Surroundings { home: Some(self.0.path().to_owned()), ..Surroundings::default() },
+            around: LazyCell::new(Box::new(|| Surroundings {
+                home: Some(self.0.path().to_owned()),
+                ..Surroundings::default()
+            })),
             arguments: Vec::new(),
             trusts_arguments: false,
             own_only: false,
@@ -51,7 +54,7 @@ impl Home {
         let settings = self.load().unwrap()?;
         match &settings.accounts[0].hosts[0] {
             crate::config::Host::Tcp { name, .. } => Some(name.clone()),
-            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) => None,
+            crate::config::Host::Unix(_) | crate::config::Host::Srv(_) | crate::config::Host::Mx(_) => None,
         }
     }
 }
@@ -109,6 +112,7 @@ fn to_a_users_msmtprc_the_systems_accounts_are_added() {
         let host = |account: &Account| match &account.hosts[0] {
             crate::config::Host::Tcp { name, .. } => format!("{}={name}", account.name),
             crate::config::Host::Srv(domain) => domain.clone(),
+            crate::config::Host::Mx(port) => format!("mx:{port}"),
             crate::config::Host::Unix(path) => path.display().to_string(),
         };
         (settings.accounts.iter().map(host).collect::<Vec<_>>().join(" "), settings.log.len())

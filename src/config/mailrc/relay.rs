@@ -111,6 +111,10 @@ impl<'a> Variables<'a> {
         let starttls = self.chain("smtp-use-starttls", &chain).is_some();
         account.tls = if url.tls == Tls::Off && starttls { Tls::StartTls } else { url.tls };
         match notation::host(&url.host, None) {
+            // To s-nail it is a host's name like any other.
+            Ok(notation::Written::Mx) => {
+                account.hosts = vec![crate::config::Host::Tcp { name: url.host.clone(), port: url.port }]
+            }
             Ok(host) => account.hosts = vec![host.with_port(url.port)],
             Err(text) => wrong(&mta.place, format!("mta: the host {text}")),
         }
@@ -272,7 +276,7 @@ fn words(flaw: &Flaw) -> String {
         Flaw::PasswordWithoutUser => "mta: there is a password but no user".to_owned(),
         Flaw::NamelessSocket => "mta: a relay on a UNIX socket is for pillarbox.toml(5)".to_owned(),
         // What leads to these cannot be written here.
-        Flaw::LmtpAt25 | Flaw::SrvInClear => "mta: this is for pillarbox.toml(5)".to_owned(),
+        Flaw::LmtpAt25 | Flaw::SrvInClear | Flaw::Mx(..) => "mta: this is for pillarbox.toml(5)".to_owned(),
         Flaw::InClear(host) => {
             format!("mta: the password would go to {host} in clear; set smtp-use-starttls, or write submissions://")
         }

@@ -19,7 +19,7 @@ fn told(text: &str) -> Vec<String> {
     let account = |account: &crate::config::Account| {
         let Host::Tcp { name, port } = &account.hosts[0] else { panic!("{account:?}") };
         let tls = match account.tls {
-            Tls::StartTls => "starttls",
+            Tls::StartTls | Tls::Opportunistic => "starttls",
             Tls::Implicit => "implicit",
             Tls::Off => "none",
         };

@@ -241,6 +241,7 @@ fn words(flaw: &Flaw) -> Wrong {
         }
         Flaw::PasswordWithoutUser => ("password", "there is a password but no user".to_owned()),
         Flaw::LmtpAt25 => ("port", "LMTP is not spoken at port 25, which is SMTP's; give the port".to_owned()),
+        Flaw::Mx(key, text) => (*key, (*text).to_owned()),
         Flaw::SrvInClear => ("tls", "a domain's servers are asked for only where TLS proves who they are".to_owned()),
         Flaw::NamelessSocket => ("socket", "with tls it needs host or tls_host_override".to_owned()),
         Flaw::InClear(host) => {

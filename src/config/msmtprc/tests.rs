@@ -62,7 +62,7 @@ fn line(account: &Account) -> String {
         hosts => panic!("{hosts:?}"),
     };
     let tls = match account.tls {
-        Tls::StartTls => "starttls",
+        Tls::StartTls | Tls::Opportunistic => "starttls",
         Tls::Implicit => "implicit",
         Tls::Off => "none",
     };

@@ -187,12 +187,13 @@ root = ["a@x.org", "alice"]
 
 #[test]
 fn passwords_have_many_sources() {
-    use PasswordSource::{Command, Credential, File, Netrc};
+    use PasswordSource::{Command, Credential, File, Keyring, Netrc};
     for (written, source) in [
         ("{ command = [\"gpg\", \"-d\", \"x y\"] }", Command(vec!["gpg".into(), "-d".into(), "x y".into()])),
         ("{ command = \"a | b\" }", Command(vec!["a | b".into()])),
         ("{ file = \"~/pw\" }", File("/home/a/pw".into())),
         ("{ credential = \"relay\" }", Credential("relay".into())),
+        ("{ keyring = true }", Keyring(Keepsake::Password)),
         ("{ netrc = true }", Netrc(None)),
         ("{ netrc = \"~/.n\" }", Netrc(Some("/home/a/.n".into()))),
     ] {
@@ -218,12 +219,14 @@ auth = "xoauth2"
 provider = "microsoft"
 tenant = "example.com"
 client_id = "c"
-refresh_token = { command = "pass r" }
+refresh_token = { keyring = true }
 [account.o]
 host = "h"
 user = "u"
 [account.o.password.oauth]
 token_url = "https://sso.example.com:8443/token"
+auth_url = "https://sso.example.com:8443/auth"
+device_url = "https://sso.example.com:8443/device"
 scope = "smtp"
 client_id = "c"
 refresh_token = { file = "~/r" }
@@ -241,10 +244,13 @@ pin = "sha256:ABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABABAB"
     assert_eq!((g.2.refresh_token, g.2.scope), (PasswordSource::Credential("r".to_owned()), None));
     let url = "https://login.microsoftonline.com/example.com/oauth2/v2.0/token";
     assert_eq!((m.0, m.1.as_str()), (Auth::XOAuth2, url));
-    assert_eq!(m.2.refresh_token, PasswordSource::Command(vec!["pass r".to_owned()]));
+    assert_eq!(m.2.refresh_token, PasswordSource::Keyring(Keepsake::RefreshToken));
+    assert!(m.2.consent.device_url.is_some() && m.2.consent.by_name && g.2.consent.device_url.is_none());
     assert!(m.2.scope.is_some_and(|scope| scope.starts_with("https://outlook.office.com/SMTP.Send")));
     assert_eq!((o.0, o.1.as_str()), (Auth::Bearer, "https://sso.example.com:8443/token"));
     assert_eq!((o.2.scope.as_deref(), o.2.refresh_token), (Some("smtp"), PasswordSource::File("/home/a/r".into())));
+    assert_eq!(o.2.consent.scope.as_deref(), Some("smtp"));
+    assert_eq!(o.2.consent.device_url.unwrap().to_string(), "https://sso.example.com:8443/device");
     assert_eq!((o.2.ca_file, o.2.pins), (Some("/home/a/ca.pem".into()), vec![[0xab; 32]]));
     for key in keys().iter().filter_map(|key| key.strip_prefix("password.oauth.")) {
         assert!(text.contains(&format!("{key} =")), "{key} is not tested here");
@@ -296,7 +302,7 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         ("from = \"a b c\"", "c.toml:3:8: from: \"a b c\" at column"),
         ("ca_file = \"ca.pem\"", "c.toml:3:11: ca_file: \"ca.pem\" is not absolute"),
-        ("password = { keyring = true }", "c.toml:3:14: password: keyring is not in this version"),
+        ("password = { keyring = \"work\" }", "c.toml:3:24: password: keyring: can only be true; allowed: true"),
         (
             "password = { comand = \"x\" }",
             "c.toml:3:14: password: there is no key \"comand\" in password (did you mean \"command\"?)",
@@ -475,7 +481,7 @@ fn the_examples_of_the_manual_are_right() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/pillarbox.toml.5")).unwrap();
     let blocks = page.split(".Bd -literal").skip(1).filter_map(|rest| rest.split_once('\n')?.1.split(".Ed").next());
     let whole: Vec<&str> = blocks.filter(|block| block.contains("[account.")).collect();
-    assert_eq!(whole.len(), 4);
+    assert_eq!(whole.len(), 5);
     for block in whole {
         read_text(block).unwrap();
     }
@@ -501,5 +507,40 @@ proptest! {
         let quoted = toml::Value::String(password.clone());
         let settings = read_text(&format!("[account.a]\nhost = \"h\"\nuser = \"u\"\npassword = {quoted}\n")).unwrap();
         prop_assert_eq!(&settings.accounts[0].password, &Some(PasswordSource::Literal(Zeroizing::new(password))));
+    }
+}
+
+#[test]
+fn direct_delivery_has_its_own_port_and_tls_and_no_company() {
+    let account = |lines: &str| {
+        let settings = read_text(&format!("[account.a]\nhost = \"mx\"\n{lines}\n")).unwrap();
+        let account = settings.accounts.into_iter().next().unwrap();
+        assert!(account.is_direct());
+        (account.hosts, account.tls)
+    };
+    assert_eq!(account(""), (vec![Host::Mx(25)], Tls::Opportunistic));
+    assert_eq!(account("port = 2525"), (vec![Host::Mx(2525)], Tls::Opportunistic));
+    assert_eq!(account("tls = \"starttls\""), (vec![Host::Mx(25)], Tls::StartTls));
+    assert_eq!(account("tls = \"none\""), (vec![Host::Mx(25)], Tls::Off));
+    assert_eq!(
+        account("tls = \"starttls\"\ntls_host = \"x.org\"\nuser = \"u\"\npassword = \"p\"").0,
+        [Host::Mx(25)],
+        "a password may go to one whom the settings know"
+    );
+    for (lines, told) in [
+        ("host = [\"mx\", \"h\"]", "c.toml:2:8: host: \"mx\" stands alone"),
+        ("host = \"mx\"\nprotocol = \"lmtp\"", "c.toml:3:12: protocol: LMTP"),
+        ("host = \"mx\"\ntls = \"implicit\"", "c.toml:3:7: tls: a domain's mail servers"),
+        ("host = \"mx\"\npin = \"sha256:PIN\"", "tls: ca_file, crl_file, pin and tls_host"),
+        ("host = \"mx\"\nuser = \"u\"\npassword = \"p\"", "c.toml:3:8: user: with \"mx\" the password would go"),
+        (
+            "host = \"mx\"\ntls = \"starttls\"\nuser = \"u\"\npassword = \"p\"",
+            "user: with \"mx\" the password would go",
+        ),
+        ("host = \"h\"\ntls = \"opportunistic\"", "c.toml:3:7: tls: \"opportunistic\" is for the host \"mx\" alone"),
+    ] {
+        let text = format!("[account.a]\n{lines}\n").replace("PIN", &"ab".repeat(32));
+        let problems = read_text(&text).unwrap_err();
+        assert!(problems.iter().any(|one| one.contains(told)), "{problems:#?}");
     }
 }

@@ -1,11 +1,12 @@
-//! Questions to the DNS that the system's resolver does not take: SRV.
+//! Questions to the DNS that the system's resolver does not take: SRV, MX, TLSA, and whether an answer can be believed.
 //!
 //! The name servers of resolv.conf(5) are asked in turn, over UDP from a fresh port and with a random id; an answer
 //! with another id or to another question is not ours and is waited past. A truncated one is asked for again over TCP. A
 //! server that fails, or says nothing for its share of the time, is no more than a reason to ask the next. Aliases are
 //! followed, but not for ever. Names that no host can have are dropped: the answers are strangers' text. Nothing is
-//! remembered, and nothing here is proof: whoever is led to a server by an answer asks for its certificate.
-//! RFC 1035, RFC 2782 (SRV), RFC 5452 §9 (forgery).
+//! remembered. An answer is proof only where a validating resolver says so (the AD bit) that is on this machine, or that
+//! resolv.conf(5) calls trusted (`trust-ad`); else whoever is led to a server by it asks for its certificate.
+//! RFC 1035, RFC 2782 (SRV), RFC 2308 (what is not there), RFC 4035 §3.2.3 and RFC 6840 §5.7 (AD), RFC 5452 §9 (forgery).
 
 use super::super::Limits;
 use super::super::interrupt::Interrupt;
@@ -36,6 +37,21 @@ const SERVERS: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolver {
     servers: Vec<SocketAddr>,
+    /// The way to the servers is safe, and they check signatures.
+    trusted: bool,
+}
+
+/// What a name has of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found<T> {
+    /// None where there is no such name or no such record.
+    pub records: Vec<T>,
+    /// The name behind all aliases.
+    pub name: String,
+    /// Whether there is such a name.
+    pub exists: bool,
+    /// Whether the answers can be believed, also one that there is nothing.
+    pub secure: bool,
 }
 
 impl Resolver {
@@ -43,12 +59,18 @@ impl Resolver {
     pub fn of_system() -> Self {
         let text = std::fs::read_to_string(Path::new("/etc/resolv.conf")).unwrap_or_default();
         let servers = servers(&text);
-        if servers.is_empty() { Self::asking(vec![(Ipv4Addr::LOCALHOST, 53).into()]) } else { Self::asking(servers) }
+        let local = || vec![(Ipv4Addr::LOCALHOST, 53).into()];
+        let trusted = text.lines().any(|line| {
+            let mut words = line.split_ascii_whitespace();
+            words.next() == Some("options") && words.any(|word| word == "trust-ad")
+        });
+        Self { servers: if servers.is_empty() { local() } else { servers }, trusted }
     }
 
-    /// These servers.
+    /// These servers, on this machine or not.
+    #[cfg(test)]
     pub fn asking(servers: Vec<SocketAddr>) -> Self {
-        Self { servers }
+        Self { servers, trusted: false }
     }
 
     /// The servers of `_service._tcp.domain`.
@@ -67,7 +89,7 @@ impl Resolver {
             }
             _ => None,
         };
-        let records = self.look_up(&name, TYPE::SRV, &read, limits, interrupt)?;
+        let records = self.look_up(&name, TYPE::SRV, &read, limits, interrupt)?.records;
         if let [Srv { target, .. }] = &records[..]
             && target.name.is_empty()
         {
@@ -78,21 +100,25 @@ impl Resolver {
         Ok(if targets.is_empty() { Service::Unknown } else { Service::At(targets) })
     }
 
-    /// The records of that type which a name has, aliases followed; none where there is no such name or no such record.
-    fn look_up<T>(
+    /// The records of that type which a name has, aliases followed.
+    pub fn look_up<T>(
         &self,
         name: &str,
         kind: TYPE,
         read: &dyn Fn(&RData<'_>) -> Option<T>,
         limits: &Limits,
         interrupt: &Interrupt,
-    ) -> Result<Vec<T>, Fault> {
-        let mut name = name.to_owned();
+    ) -> Result<Found<T>, Fault> {
+        let (mut name, mut secure) = (name.to_owned(), true);
         for _ in 0..=ALIASES {
-            match self.ask_all(&name, kind, read, limits, interrupt)? {
-                Answer::Records(records) => return Ok(records),
-                Answer::SeeAlso(other) => name = other,
+            let found = self.ask_all(&name, kind, read, limits, interrupt)?;
+            secure &= found.secure;
+            if found.exists && found.records.is_empty() && !found.name.eq_ignore_ascii_case(&name) {
+                // The server knows the alias and says nothing of what it stands for.
+                name = found.name;
+                continue;
             }
+            return Ok(Found { secure, ..found });
         }
         Err(fault(Cause::Network(format!("cannot be looked up: {name} is an alias that leads nowhere"))))
     }
@@ -105,7 +131,7 @@ impl Resolver {
         read: &dyn Fn(&RData<'_>) -> Option<T>,
         limits: &Limits,
         interrupt: &Interrupt,
-    ) -> Result<Answer<T>, Fault> {
+    ) -> Result<Found<T>, Fault> {
         let end = limits.until(Stage::Resolve);
         let asked = ROUNDS * u32::try_from(self.servers.len()).unwrap_or(1);
         let mut last = None;
@@ -113,7 +139,10 @@ impl Resolver {
             let left = end.saturating_duration_since(Instant::now());
             let until = Instant::now() + PATIENCE.min(left / (asked - i));
             match ask(*server, name, kind, read, until, interrupt) {
-                Ok(answer) => return Ok(answer),
+                Ok(found) => {
+                    let secure = found.secure && (self.trusted || server.ip().is_loopback());
+                    return Ok(Found { secure, ..found });
+                }
                 Err(_) if interrupt.is_tripped() => return Err(fault(Cause::Interrupted)),
                 Err(why) => last = Some(why),
             }
@@ -171,7 +200,7 @@ fn in_order(mut records: Vec<Srv>) -> Vec<Target> {
     targets
 }
 
-fn random() -> u32 {
+pub(super) fn random() -> u32 {
     let mut octets = [0; 4];
     // Where the system has no randomness we have no TLS either, and nothing is lost by a number that can be guessed.
     let _ = SystemRandom::new().fill(&mut octets);
@@ -179,21 +208,14 @@ fn random() -> u32 {
 }
 
 /// Whether a name can be a host's.
-fn is_host(name: &str) -> bool {
+pub(super) fn is_host(name: &str) -> bool {
     let part = |part: &str| {
         (1..=63).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
     };
     name.len() <= 253 && name.split('.').all(part) && name.parse::<IpAddr>().is_err()
 }
 
-/// What a server's answer comes to.
-enum Answer<T> {
-    Records(Vec<T>),
-    /// The name is an alias for another, of which the server says nothing.
-    SeeAlso(String),
-}
-
-/// Why there is none.
+/// Why there is no answer.
 enum NoAnswer {
     Timeout,
     Said(&'static str),
@@ -214,11 +236,12 @@ fn ask<T>(
     read: &dyn Fn(&RData<'_>) -> Option<T>,
     until: Instant,
     interrupt: &Interrupt,
-) -> Result<Answer<T>, NoAnswer> {
+) -> Result<Found<T>, NoAnswer> {
     let unspeakable = |_| NoAnswer::Said("nothing, for it cannot be asked for such a name");
     let id = u16::try_from(random() >> 16).unwrap_or_default();
     let mut query = Packet::new_query(id);
-    query.set_flags(PacketFlag::RECURSION_DESIRED);
+    // The second: we want to know whether the answer was checked.
+    query.set_flags(PacketFlag::RECURSION_DESIRED | PacketFlag::AUTHENTIC_DATA);
     let question = Name::new(name).map_err(unspeakable)?;
     query.questions.push(Question::new(question, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false));
     let query = query.build_bytes_vec().map_err(unspeakable)?;
@@ -232,18 +255,18 @@ fn ask<T>(
     let mut octets = vec![0; 4096];
     loop {
         let read_octets = stream.read(&mut octets, until)?;
-        let datagram = &octets[..read_octets];
+        let datagram = &mut octets[..read_octets];
         if !is_ours(datagram, &query) {
             continue;
         }
         if datagram[2] & 0x02 == 0 {
-            return meaning(datagram, name, kind, read);
+            return meaning(legible(datagram, query.len()), name, read);
         }
-        let whole = ask_tcp(server, &query, until, interrupt)?;
+        let mut whole = ask_tcp(server, &query, until, interrupt)?;
         if !is_ours(&whole, &query) {
             return Err(NoAnswer::Said("something else than it was asked"));
         }
-        return meaning(&whole, name, kind, read);
+        return meaning(legible(&mut whole, query.len()), name, read);
     }
 }
 
@@ -282,16 +305,22 @@ fn is_ours(message: &[u8], query: &[u8]) -> bool {
         && question(message) == question(query)
 }
 
-fn meaning<T>(
-    message: &[u8],
-    name: &str,
-    kind: TYPE,
-    read: &dyn Fn(&RData<'_>) -> Option<T>,
-) -> Result<Answer<T>, NoAnswer> {
+/// The library writes a question of any type, and reads none of a type that it does not know. We know what it was.
+fn legible(message: &mut [u8], question_end: usize) -> &[u8] {
+    const TXT: [u8; 2] = [0, 16];
+    if let Some(kind) = message.get_mut(question_end - 4..question_end - 2) {
+        kind.copy_from_slice(&TXT);
+    }
+    message
+}
+
+/// What an answer comes to.
+fn meaning<T>(message: &[u8], name: &str, read: &dyn Fn(&RData<'_>) -> Option<T>) -> Result<Found<T>, NoAnswer> {
     let packet = Packet::parse(message).map_err(|_| NoAnswer::Said("something that is no answer"))?;
+    let secure = packet.has_flags(PacketFlag::AUTHENTIC_DATA);
     match packet.rcode() {
         RCODE::NoError => {}
-        RCODE::NameError => return Ok(Answer::Records(Vec::new())),
+        RCODE::NameError => return Ok(Found { records: Vec::new(), name: name.to_owned(), exists: false, secure }),
         RCODE::ServerFailure => return Err(NoAnswer::Said("SERVFAIL")),
         RCODE::Refused => return Err(NoAnswer::Said("REFUSED")),
         RCODE::FormatError => return Err(NoAnswer::Said("FORMERR")),
@@ -299,7 +328,6 @@ fn meaning<T>(
         _ => return Err(NoAnswer::Said("an error that we do not know")),
     }
     let mut name = name.to_owned();
-    let asked = name.clone();
     for _ in 0..=ALIASES {
         let own: Vec<_> =
             packet.answers.iter().filter(|one| one.name.to_string().eq_ignore_ascii_case(&name)).collect();
@@ -310,10 +338,7 @@ fn meaning<T>(
         });
         match alias {
             Some(other) if records.is_empty() => name = other,
-            _ if records.is_empty() && !name.eq_ignore_ascii_case(&asked) && kind != TYPE::CNAME => {
-                return Ok(Answer::SeeAlso(name));
-            }
-            _ => return Ok(Answer::Records(records)),
+            _ => return Ok(Found { records, name, exists: true, secure }),
         }
     }
     Err(NoAnswer::Said("that it is an alias of itself"))

@@ -3,11 +3,13 @@
 //! [`resolve`] asks the system for the addresses, [`race`] tries them, [`socks`] talks to the proxy. A host
 //! gets its share of the time that is left, so that one that swallows packets does not use up the others' chance. A
 //! UNIX socket is this machine's, and no proxy stands before it. Where a domain has its servers is asked of the DNS in
-//! [`dns`], a Cargo feature.
+//! [`dns`] and [`mx`], a Cargo feature.
 //! RFC 5321 §5.1 (all addresses are tried), RFC 8305 (at once), RFC 1928 and 1929 (SOCKS5).
 
 #[cfg(feature = "dns")]
 mod dns;
+#[cfg(feature = "dns")]
+mod mx;
 mod race;
 mod resolve;
 mod socks;
@@ -15,6 +17,7 @@ mod socks;
 use super::Limits;
 use super::interrupt::Interrupt;
 use super::stream::Stream;
+use super::tls::Tlsa;
 use crate::config::{Account, Host};
 use crate::outcome::{Cause, Fault, Stage};
 use race::Race;
@@ -31,6 +34,18 @@ pub fn connect(
     limits: &Limits,
     interrupt: &Interrupt,
 ) -> Result<Stream, Fault> {
+    connect_at(account, host, None, others, limits, interrupt)
+}
+
+/// The same, at these addresses where they are known already.
+pub fn connect_at(
+    account: &Account,
+    host: &Host,
+    known: Option<Vec<SocketAddr>>,
+    others: usize,
+    limits: &Limits,
+    interrupt: &Interrupt,
+) -> Result<Stream, Fault> {
     let (name, port) = match host {
         Host::Unix(path) => {
             let address = SockAddr::unix(path).map_err(|error| unreachable(&words(&error)))?;
@@ -39,10 +54,13 @@ pub fn connect(
         }
         Host::Tcp { name, port } => (name.as_str(), *port),
         // Whoever has asked the DNS has names to connect to.
-        Host::Srv(_) => return Err(unreachable("it is no address")),
+        Host::Srv(_) | Host::Mx(_) => return Err(unreachable("it is no address")),
     };
     let (next, next_port) = account.proxy.as_ref().map_or((name, port), |proxy| (proxy.host.as_str(), proxy.port));
-    let mut addresses = resolve::addresses(next, next_port, limits, interrupt)?;
+    let mut addresses = match known.filter(|_| account.proxy.is_none()) {
+        Some(known) => known,
+        None => resolve::addresses(next, next_port, limits, interrupt)?,
+    };
     if let Some(source) = account.source_ip {
         addresses.retain(|address| address.is_ipv4() == source.is_ipv4());
         if addresses.is_empty() {
@@ -109,17 +127,103 @@ pub enum Service {
     Unknown,
 }
 
-/// What the DNS has on `_service._tcp.domain`.
+/// Where the mail of a domain goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// To these servers, in the order in which to try them; at least one.
+    To(Vec<Exchanger>),
+    /// The domain says that it takes none.
+    Nowhere,
+    /// There is no such domain.
+    Unknown,
+}
+
+/// A mail server as the DNS names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchanger {
+    /// Its name, without the final dot.
+    pub name: String,
+    /// Whose mail it takes.
+    pub domain: String,
+    /// It is the domain itself, which names none.
+    pub implicit: bool,
+    /// The DNS vouches for that (DNSSEC), and we may believe it.
+    pub secure: bool,
+}
+
+/// What else the DNS has on a mail server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// Where to connect, at least one address; `None` where the proxy is to find out.
+    pub addresses: Option<Vec<SocketAddr>>,
+    /// What it must show (DANE), of which none may be of a kind that we know; `None` where the DNS asks for nothing.
+    pub tlsa: Option<Vec<Tlsa>>,
+    /// The name that has those records, which its certificate carries.
+    pub base: String,
+}
+
+/// Whoever can be asked what the DNS has.
+pub trait Directory {
+    /// What there is on `_service._tcp.domain`.
+    fn service(&self, service: &str, domain: &str) -> Result<Service, Fault>;
+    /// Where the mail of a domain goes.
+    fn exchange(&self, domain: &str) -> Result<Exchange, Fault>;
+    /// Where one of its servers is and what it must show. `others` are the servers that come after it; a proxy finds the
+    /// addresses itself.
+    fn locate(&self, exchanger: &Exchanger, port: u16, proxied: bool, others: usize) -> Result<Located, Fault>;
+}
+
+/// The DNS, as resolv.conf(5) says where to find it.
+pub struct Dns<'a> {
+    /// How long an answer may take.
+    pub limits: Limits,
+    /// Ends the wait for one.
+    pub interrupt: &'a Interrupt,
+}
+
 #[cfg(feature = "dns")]
-pub fn service(service: &str, domain: &str, limits: &Limits, interrupt: &Interrupt) -> Result<Service, Fault> {
-    dns::Resolver::of_system().service(service, domain, limits, interrupt)
+impl Directory for Dns<'_> {
+    fn service(&self, service: &str, domain: &str) -> Result<Service, Fault> {
+        dns::Resolver::of_system().service(service, domain, &self.limits, self.interrupt)
+    }
+
+    fn exchange(&self, domain: &str) -> Result<Exchange, Fault> {
+        let resolver = &dns::Resolver::of_system();
+        mx::Inquiry { resolver, limits: &self.limits, interrupt: self.interrupt }.exchange(domain)
+    }
+
+    fn locate(&self, exchanger: &Exchanger, port: u16, proxied: bool, others: usize) -> Result<Located, Fault> {
+        let resolver = &dns::Resolver::of_system();
+        let limits = &Limits { total: share(&self.limits, others), ..self.limits };
+        mx::Inquiry { resolver, limits, interrupt: self.interrupt }.locate(exchanger, port, proxied)
+    }
 }
 
 /// Nobody is asked.
 #[cfg(not(feature = "dns"))]
-pub fn service(_: &str, _: &str, _: &Limits, _: &Interrupt) -> Result<Service, Fault> {
+impl Directory for Dns<'_> {
+    fn service(&self, _: &str, _: &str) -> Result<Service, Fault> {
+        Err(without_dns())
+    }
+
+    fn exchange(&self, _: &str) -> Result<Exchange, Fault> {
+        Err(without_dns())
+    }
+
+    fn locate(&self, _: &Exchanger, _: u16, _: bool, _: usize) -> Result<Located, Fault> {
+        Err(without_dns())
+    }
+}
+
+#[cfg(not(feature = "dns"))]
+fn without_dns() -> Fault {
     let text = "asks the DNS, and this program was built without that (feature \"dns\")";
-    Err(Fault::new(Stage::Local, Cause::Local(text.to_owned())))
+    Fault::new(Stage::Local, Cause::Local(text.to_owned()))
+}
+
+/// There is nobody to write to.
+pub fn no_such_domain() -> Cause {
+    Cause::NoSuchDomain("does not exist: the DNS knows no such domain".to_owned())
 }
 
 /// When a host's time to be reached is up.

@@ -245,7 +245,7 @@ fn an_interrupt_ends_the_wait_for_a_name_server() {
     let from_outside = interrupt.clone();
     let asking = thread::spawn(move || {
         let limits = Limits { step: Duration::from_hours(1), total: Instant::now() + Duration::from_hours(1) };
-        Resolver { servers: vec![silent; 3] }.service("submission", "example.com", &limits, &from_outside)
+        Resolver::asking(vec![silent; 3]).service("submission", "example.com", &limits, &from_outside)
     });
     thread::sleep(Duration::from_millis(50));
     interrupt.trip();
@@ -283,7 +283,7 @@ proptest! {
         for octet in octets.iter_mut().take(12).skip(keep) {
             *octet = u8::from(*octet > 200);
         }
-        drop(meaning(&octets, NAME, TYPE::SRV, &|data| matches!(data, RData::SRV(_)).then_some(())));
+        drop(meaning(&octets, NAME, &|data| matches!(data, RData::SRV(_)).then_some(())));
         prop_assert!(!is_ours(&octets, &[0; 40]));
     }
 }
