@@ -320,16 +320,20 @@ pub fn words(error: &std::io::Error) -> String {
     error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// A stranger's text for a terminal or a log: control characters (C0, C1, DEL), line and direction marks and
-/// what is no character are written as `\xNN` or `\u{NNNN}`, and more than 1,000 characters are cut.
+/// A stranger's text for a terminal or a log: [`escaped`], and what is beyond 1,000 characters is cut.
 pub fn printable(text: &str) -> String {
+    match text.char_indices().nth(1_000) {
+        Some((end, _)) => escaped(&text[..end]) + "…",
+        None => escaped(text),
+    }
+}
+
+/// Text in which control characters (C0, C1, DEL), line and direction marks and what is no character are written as `\xNN`
+/// or `\u{NNNN}`.
+pub fn escaped(text: &str) -> String {
     use fmt::Write;
     let mut safe = String::with_capacity(text.len());
-    for (i, c) in text.chars().enumerate() {
-        if i == 1_000 {
-            safe.push('…');
-            break;
-        }
+    for c in text.chars() {
         let bidi =
             matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
         let _ = match u32::from(c) {

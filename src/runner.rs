@@ -110,10 +110,10 @@ impl<'a> Run<'_, 'a> {
                 match self.office.queue.look(id) {
                     Ok(listed) if listed.state == State::Hold || !wanted(&listed) => {}
                     Ok(listed) if listed.letter.remaining().is_none() => self.conclude(id, books),
-                    Ok(listed) => self.assign(shift, id, self.way(&listed)),
+                    Ok(listed) => self.assign(shift, id, &self.way(&listed)),
                     Err(Error::NoSuchLetter(_)) => {}
                     // The claim finds out what is wrong with it, and sets it aside where it is no letter.
-                    Err(_) => self.assign(shift, id, None),
+                    Err(_) => self.assign(shift, id, &None),
                 }
             }
             lanes.close(self.desk.interrupt.is_winding_down());
@@ -138,7 +138,7 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// Takes up a letter that was found in the queue.
-    fn assign<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: Key<'a>) {
+    fn assign<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: &Key<'a>) {
         let tally = {
             let mut books = lock(shift.books);
             books.tally.wanted += 1;
@@ -149,10 +149,10 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// Puts a letter into a lane, and a worker to the lane where that has too few.
-    fn enlist<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: Key<'a>) {
+    fn enlist<'s>(&'s self, shift: Shift<'s, '_, 'a>, id: Id, key: &Key<'a>) {
         let alone = if self.desk.settings.accounts.iter().any(Account::is_direct) { ALONE } else { 1 };
         let most = if key.is_some() { self.connections.max(1) } else { alone };
-        if !shift.lanes.push(&key, id, most) {
+        if !shift.lanes.push(key, id, most) {
             return;
         }
         let work = {
@@ -171,7 +171,7 @@ impl<'a> Run<'_, 'a> {
         let started = thread::Builder::new().name("lane".to_owned()).spawn_scoped(shift.scope, work);
         if let Err(error) = started {
             // Without any worker the lane's letters stay for the next run.
-            shift.lanes.abandon(&key);
+            shift.lanes.abandon(key);
             tracing::error!(message = "unable", reason = format!("cannot start a thread: {error}"));
         }
     }
@@ -216,8 +216,9 @@ impl<'a> Run<'_, 'a> {
             }
         };
         let letter = claim.letter();
-        if letter.history.last_attempt().is_some_and(|last| last >= self.started) {
-            // Another run was quicker: the letter has had its attempt since we looked at it.
+        if letter.history.last_attempt().is_some_and(|last| (self.started..=(self.now)()).contains(&last)) {
+            // Another run was quicker: the letter has had its attempt since we looked at it. (One that is yet to come was made
+            // by a clock that has been set back, and says nothing.)
             skip(books);
             return None;
         }

@@ -9,12 +9,12 @@ use std::time::{Duration, SystemTime};
 use crate::deliver::{Attempted, log_attempt};
 use crate::dsn::{self, Dsn, Kind, Reporter};
 use crate::message::Facts;
-use crate::queue::{Claim, Closed, EXPIRED, Error, Id, Queue, Submission, Tried, retry};
+use crate::queue::{Claim, Closed, EXPIRED, Error, History, Id, Queue, Submission, Tried, retry};
 
 /// The rules by which letters come to their end.
 #[derive(Clone, Copy)]
 pub struct Rules<'a> {
-    /// After this, a letter that was tried once more is given up.
+    /// After this, a letter that was tried once more is given up. Long gaps count in part ([`retry::longest_gap`]).
     pub lifetime: Duration,
     /// After this, the sender is told once that the letter is late; `None`: never.
     pub delay_notice: Option<Duration>,
@@ -22,6 +22,13 @@ pub struct Rules<'a> {
     pub reporter: Reporter<'a>,
     /// Who we are, for the letters that we write ourselves.
     pub uid: u32,
+}
+
+impl Rules<'_> {
+    /// How much of its lifetime a letter has had.
+    fn spent(&self, history: &History, now: SystemTime) -> Duration {
+        history.age(now, retry::longest_gap(self.lifetime))
+    }
 }
 
 /// A queue and its rules.
@@ -62,7 +69,7 @@ impl Office<'_> {
         let letter = claim.letter();
         let id = letter.entry.id;
         let from = letter.entry.envelope.reverse_path().to_string();
-        if !letter.history.waiting().is_empty() && retry::is_expired(letter.history.since(), now, self.rules.lifetime) {
+        if !letter.history.waiting().is_empty() && self.rules.spent(&letter.history, now) >= self.rules.lifetime {
             Self::expire(&mut claim, now)?;
         }
         let mut report = self.notice(&mut claim, now)?;
@@ -105,12 +112,14 @@ impl Office<'_> {
     /// Tells the sender once that the letter is late, where that is wanted.
     fn notice(&self, claim: &mut Claim<'_>, now: SystemTime) -> Result<Option<Id>, Error> {
         let letter = claim.letter();
-        let (id, since) = (letter.entry.id, letter.history.since());
-        let late = self.rules.delay_notice.is_some_and(|after| retry::age(since, now) >= after);
+        let (id, spent) = (letter.entry.id, self.rules.spent(&letter.history, now));
+        let late = self.rules.delay_notice.is_some_and(|after| spent >= after);
         if !late || letter.history.told_late() || letter.history.waiting().is_empty() {
             return Ok(None);
         }
-        let Some(dsn) = self.compose(Kind::Delay { until: since + self.rules.lifetime }, claim, now)? else {
+        let Some(dsn) =
+            self.compose(Kind::Delay { until: now + self.rules.lifetime.saturating_sub(spent) }, claim, now)?
+        else {
             return Ok(None);
         };
         claim.note_late(now)?;

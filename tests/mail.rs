@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use support::household::{Ended, Household};
 use support::peer::{Running, here, run, wait_for};
 use support::relay::{Letter, Relay, Script};
+use support::typist::typed;
 
 const PILLARBOX: &str = env!("CARGO_BIN_EXE_pillarbox");
 
@@ -372,41 +373,6 @@ fn the_machines_service_takes_it_too() {
     assert!(header.contains("From: Carol <carol@example.org>\n") && !header.contains("d@x.org"), "{header}");
 }
 
-/// Types at a terminal: `expect` and what is typed then, in turns; prints what was shown, and the status last.
-const TYPIST: &str = r"
-import os, pty, select, sys, time
-turns = [part.encode().decode('unicode_escape').encode('latin-1') for part in sys.argv[2].split('|') if part]
-pid, master = pty.fork()
-if pid == 0:
-    os.execvp('sh', ['sh', '-c', sys.argv[1]])
-shown, seen, end = b'', 0, time.time() + 60
-while True:
-    while turns:
-        at = shown.find(turns[0], seen)
-        if at < 0:
-            break
-        seen = at + len(turns[0])
-        os.write(master, turns[1])
-        del turns[:2]
-    ready, _, _ = select.select([master], [], [], max(0, end - time.time()))
-    assert ready, shown
-    try:
-        octets = os.read(master, 65536)
-    except OSError:
-        break
-    if not octets:
-        break
-    shown += octets
-_, status = os.waitpid(pid, 0)
-sys.stdout.write(shown.decode('utf-8', 'replace').replace('\r\n', '\n'))
-sys.stdout.write('\nstatus %d' % os.waitstatus_to_exitcode(status))
-";
-
-fn typed(desk: &Desk, line: &str, turns: &str) -> String {
-    let mut python = desk.household.command("python3");
-    run(python.env("TERM", "xterm").args(["-c", TYPIST, line, turns]))
-}
-
 #[test]
 fn a_letter_can_be_typed_at_a_terminal() {
     if !here(&["python3"]) {
@@ -436,7 +402,7 @@ fn a_letter_can_be_typed_at_a_terminal() {
         ("exec ./mail -is s bob@x.org", format!("{hint}\\r\\n|one\\n\\x03two\\n.\\n"), "status 0", Some("two\r\n")),
     ] {
         let desk = Desk::new();
-        let shown = typed(&desk, line, &turns);
+        let shown = typed(&desk.household, line, &turns);
         assert!(shown.ends_with(ends), "{turns}: {shown}");
         let letters = desk.letters();
         let body = letters.first().map(|letter| String::from_utf8_lossy(&letter.content).into_owned());
@@ -457,11 +423,11 @@ fn a_large_letter_shows_on_a_terminal_how_far_it_has_come() {
     }
     let desk = Desk::new();
     desk.put("big", &vec![7; 3 << 20]);
-    let shown = typed(&desk, "echo hi | ./mail -a big bob@x.org", "");
+    let shown = typed(&desk.household, "echo hi | ./mail -a big bob@x.org", "");
     assert!(shown.contains("] 100 %  4.1 of 4.1 MiB\r\u{1b}[K") && shown.ends_with("status 0"), "{shown}");
     let quiet = desk.mail(&["-a", "big", "bob@x.org"], b"hi\n");
     quiet.silent_success();
-    let small = typed(&desk, "echo hi | ./mail bob@x.org", "");
+    let small = typed(&desk.household, "echo hi | ./mail bob@x.org", "");
     assert_eq!(small, "\nstatus 0");
     assert_eq!(desk.letters().len(), 3);
 }

@@ -95,6 +95,55 @@ fn every_subcommand_and_its_options_are_in_the_manual() {
     }
 }
 
+/// The words of a command in a manual, as a shell reads them; simple ones are all there are.
+fn shell_words(text: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for c in text.chars() {
+        match (c, quote) {
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (' ', None) => words.extend((!word.is_empty()).then(|| std::mem::take(&mut word))),
+            (c, _) => word.push(c),
+        }
+    }
+    words.extend((!word.is_empty()).then_some(word));
+    words
+}
+
+/// Whether our parsers take the words behind `pillarbox` or `sendmail`.
+fn is_understood(words: &[String]) -> bool {
+    let own = words[1..].iter().map(std::ffi::OsString::from);
+    match (words[0].as_str(), words.get(1).map(String::as_str)) {
+        ("pillarbox", Some("mail")) => pillarbox::cli::mail::words::read("pillarbox mail", own.skip(1)).is_ok(),
+        ("pillarbox", _) => {
+            let read = pillarbox::cli::pillarbox::Words::command().try_get_matches_from(words);
+            read.is_ok_and(|_| true)
+        }
+        _ => pillarbox::cli::options::parse(&words[0], own).is_ok(),
+    }
+}
+
+#[test]
+fn the_examples_of_the_manuals_are_understood() {
+    let mut seen = 0;
+    for page in std::fs::read_dir(format!("{}/man", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let path = page.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix(".Dl ")) {
+            let line = line.replace("\\(dq", "\"").replace("\\&", "").replace("\\-", "-");
+            for command in line.split(['|', ';']).flat_map(|part| part.split("&&")) {
+                let command = command.split('>').next().unwrap().trim().trim_end_matches(" 2");
+                let words = shell_words(command);
+                if matches!(words.first().map(String::as_str), Some("pillarbox" | "sendmail" | "msmtp")) {
+                    assert!(is_understood(&words), "{}: {command}", path.display());
+                    seen += 1;
+                }
+            }
+        }
+    }
+    assert!(seen > 10, "{seen}");
+}
+
 #[test]
 fn the_manuals_are_well_formed() {
     let Ok(version) = Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output() else {

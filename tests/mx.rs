@@ -9,7 +9,7 @@ use support::household::Household;
 use support::letter::complete;
 use support::names::{Names, Signed};
 use support::network::{BlackHole, apart};
-use support::peer::here;
+use support::peer::{Running, here, program, wait_for};
 use support::relay::{Act, Dialogue, GREETING, HANDSHAKE, Relay, Script, Tls};
 
 const ADDRESSES: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "2001:db8::9"];
@@ -249,10 +249,8 @@ fn a_queue_run_has_a_connection_a_domain_and_asks_a_dead_one_once() {
 #[test]
 fn another_account_takes_over_for_domains_that_cannot_be_reached_over_as_few_connections_as_ever() {
     with_names(|| {
-        let mut zone = "null MX 0 .\n".to_owned();
-        for number in 0..12 {
-            zone += &format!("d{number} A 192.0.2.9\n");
-        }
+        let dead: Vec<String> = (0..12).map(|number| format!("d{number} A 192.0.2.9\n")).collect();
+        let zone = format!("null MX 0 .\n{}", dead.concat());
         let _names = Names::start(&[("example", &zone, Signed::No)]);
         let relay = server(1, in_clear());
         let home = household("fallback = \"relay\"\n[account.relay]\nhost = \"192.0.2.1:25\"\ntls = \"none\"");
@@ -292,6 +290,25 @@ fn an_address_that_swallows_packets_and_a_name_server_that_says_nothing_are_surv
 }
 
 #[test]
+fn a_proxy_looks_the_mail_servers_up() {
+    if !here(&["microsocks"]) {
+        return;
+    }
+    with_names(|| {
+        let _names = Names::start(&[("example", "x MX 1 gone.x\nx MX 2 mx.x\nmx.x A 192.0.2.1", Signed::No)]);
+        let server = server(1, Script::default());
+        let mut microsocks = std::process::Command::new(program("microsocks").unwrap());
+        microsocks.args(["-i", "127.0.0.1", "-p", "1080"]).stderr(std::process::Stdio::null());
+        let _running = Running(microsocks.spawn().unwrap());
+        wait_for("microsocks to listen", || std::net::TcpStream::connect("127.0.0.1:1080").ok());
+        let home = household("proxy = \"socks5://127.0.0.1\"");
+        home.send(&["a@x.example"], &complete("x", "hello\n"));
+        home.assert_queue_is_empty();
+        assert_eq!(taken(&server.finish()), ["a@x.example"]);
+    });
+}
+
+#[test]
 fn the_submission_servers_of_a_domain_are_found() {
     with_names(|| {
         let dialogue = |script: Script, records: &str| {
@@ -325,11 +342,8 @@ fn postfix_is_a_domains_mail_server_and_dane_knows_it() {
         let postfix = support::postfix::Postfix::start_at(25, &settings).unwrap();
         let server = fs::read_to_string(postfix.root().join("server.pem")).unwrap();
         let certificate = first_certificate(&server);
-        let hash: String = ring::digest::digest(&ring::digest::SHA512, &certificate)
-            .as_ref()
-            .iter()
-            .map(|octet| format!("{octet:02x}"))
-            .collect();
+        let hash = ring::digest::digest(&ring::digest::SHA512, &certificate);
+        let hash = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat();
         let tlsa = |hash: &str| format!("@ MX 1 mx\nmx A 127.0.0.1\n_25._tcp.mx TLSA 3 0 2 {hash}\n");
         let letter = complete("hello", "First letter.\n..\n.\nThe end\n");
         {

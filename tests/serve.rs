@@ -114,6 +114,50 @@ fn nobody_can_read_what_is_the_service_s_or_another_s() {
     assert_eq!(list(0).stdout.lines().count(), 2, "{:?}", list(0));
 }
 
+/// The relay's password is the service's, by systemd's credential or in its file: no user comes at it, nor at the process
+/// that has it.
+#[test]
+fn nobody_comes_at_the_relay_s_password() {
+    if !can_be_others() {
+        return;
+    }
+    let relay = Relay::start(Script::default());
+    let mut machine = Machine::at_rest(&relay.address.to_string());
+    machine.configure("");
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap();
+    fs::write(machine.path("home/authority.pem"), &relay.identity.authority).unwrap();
+    fs::set_permissions(machine.path("home/authority.pem"), Permissions::from_mode(0o644)).unwrap();
+    let tls = format!("\"starttls\"\nca_file = \"{}\"", machine.path("home/authority.pem").display());
+    let text =
+        text.replace("user = \"u\"", "user = \"alice\"").replace("\"none\"", &tls).replace("\"off\"", "\"plain\"");
+    fs::write(machine.path("config.toml"), text.replace("\"s3cret\"", "{ credential = \"relay\" }")).unwrap();
+    for (name, mode) in [("credentials", 0o500), ("credentials/relay", 0o400)] {
+        let path = machine.path(name);
+        if name == "credentials" { fs::create_dir(&path) } else { fs::write(&path, "s3cret") }.unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        machine.give_to_service(name);
+    }
+    let mut command = machine.service();
+    command.env("CREDENTIALS_DIRECTORY", machine.path("credentials"));
+    machine.service = Some(command.spawn().unwrap());
+    machine.wait_for("the service", || machine.log().contains("serving"));
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).silent_success();
+    machine.wait_for("the relay's word", || machine.log().contains("status=relayed"));
+    let process = format!("/proc/{}", machine.pid());
+    for place in ["environ", "maps", "mem", "fd", "auxv", "stack", "io"].map(|name| format!("{process}/{name}").into())
+    {
+        let read: std::path::PathBuf = place;
+        let cat = machine.command(ALICE, "cat").arg(&read).output().unwrap();
+        assert!(!cat.status.success() && cat.stdout.is_empty(), "{}", read.display());
+    }
+    let cat = machine.command(ALICE, "cat").arg(machine.path("credentials/relay")).output().unwrap();
+    assert!(!cat.status.success() && cat.stdout.is_empty());
+    // Nor does a log or an answer have it.
+    assert!(!machine.log().contains("s3cret"));
+    assert!(!machine.letters().concat().contains("s3cret"));
+    drop(relay.finish());
+}
+
 #[test]
 fn nobody_can_send_as_another() {
     if !can_be_others() {
@@ -353,6 +397,14 @@ fn new_settings_come_with_a_signal_and_wrong_ones_change_nothing() {
     client.ask("MAIL FROM:<>");
     assert!(client.ask("RCPT TO:<a@y.z>").starts_with("250 "));
     assert!(client.ask("RCPT TO:<b@y.z>").starts_with("452 "));
+    let text = fs::read_to_string(machine.path("config.toml")).unwrap().replace("\"stderr\"", "\"syslog\"");
+    fs::write(machine.path("config.toml"), text.replace("submit.sock", "other.sock")).unwrap();
+    machine.signal(Signal::SIGHUP);
+    for name in ["log", "serve.socket"] {
+        let said = format!("remark text=\"{name} changes with the next start\"");
+        machine.wait_for("what stays", || machine.log().contains(&said));
+    }
+    machine.sendmail(ALICE, &["a@y.z"], LETTER).silent_success();
 }
 
 #[test]
@@ -479,7 +531,7 @@ fn a_service_at_rest_does_not_wake_up() {
     panic!("{seen:#?}");
 }
 
-/// What the service does in ten seconds, but for the calls that it sleeps in, which are seen at their begin and at their
+/// What the service does in ten seconds (or `IDLE=60`), but for the calls that it sleeps in, which are seen at their begin and at their
 /// end. `None` where it cannot be watched.
 fn awake(machine: &Machine, name: &str) -> Option<String> {
     let trace = machine.path(name);
@@ -497,11 +549,14 @@ fn awake(machine: &Machine, name: &str) -> Option<String> {
         let _ = strace.wait();
         return None;
     }
-    thread::sleep(Duration::from_secs(10));
+    let looked = std::env::var("IDLE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10);
+    thread::sleep(Duration::from_secs(looked));
     kill(Pid::from_raw(strace.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     strace.wait().unwrap();
     let calls = fs::read_to_string(&trace).unwrap();
-    Some(calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect())
+    let calls: Vec<&str> = calls.lines().filter(|line| !line.contains("detached") && line.contains(" = ")).collect();
+    eprintln!("system calls in {looked} s at rest: {}", calls.len());
+    Some(calls.join("\n"))
 }
 
 /// In a user namespace of its own the service would see every client as uid 65534.
@@ -510,6 +565,8 @@ fn the_unit_is_closed_to_everything_it_does_not_need() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/systemd/pillarbox.service");
     let text = fs::read_to_string(unit).unwrap();
     assert!(!text.lines().any(|line| line.starts_with("PrivateUsers=")));
+    // A fault of its own (70), as every death but that by a wrong configuration, is followed by a new start.
+    assert!(text.contains("\nRestart=on-failure\n") && text.contains("\nRestartPreventExitStatus=78\n"));
     if !has("systemd-analyze") {
         return;
     }
@@ -519,4 +576,89 @@ fn the_unit_is_closed_to_everything_it_does_not_need() {
     let score =
         told.lines().find_map(|line| line.split("pillarbox.service: ").nth(1)?.split(' ').next()?.parse::<f32>().ok());
     assert!(score.is_some_and(|score| score <= 1.5), "{told}");
+}
+
+/// A file system in memory, for as long as this lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(at: &std::path::Path) -> Option<Self> {
+        let options = ["-t", "tmpfs", "-o", "size=32m,mode=0700", "pillarbox-test"];
+        let is_done =
+            Command::new("mount").args(options).arg(at).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+        is_done.then(|| Self(at.to_owned()))
+    }
+
+    fn free(&self) -> u64 {
+        let found = nix::sys::statvfs::statvfs(&self.0).unwrap();
+        found.blocks_available() * found.fragment_size()
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn many_together_cannot_fill_the_disk_past_the_reserve() {
+    if !can_be_others() {
+        return;
+    }
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    let Some(disk) = Small::mount(&machine.path("spool")) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    machine.give_to_service("spool");
+    machine.configure("disk_reserve = \"16M\"");
+    machine.start();
+    let letter = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(120_000)].concat();
+    let (least, over) = (std::sync::Mutex::new(u64::MAX), std::sync::atomic::AtomicBool::new(false));
+    let ends: Vec<Ended> = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                let free = disk.free();
+                let mut least = least.lock().unwrap();
+                *least = free.min(*least);
+            }
+        });
+        let sent: Vec<_> =
+            (0..14).map(|_| scope.spawn(|| machine.sendmail(ALICE, &["carol@example.org"], &letter))).collect();
+        let ends = sent.into_iter().map(|one| one.join().unwrap()).collect();
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        ends
+    });
+    let taken = ends.iter().filter(|ended| ended.status == 0).count();
+    // On a busy machine some have given up waiting.
+    for ended in ends.iter().filter(|ended| ended.status != 0) {
+        ended.says(75, &["nothing is kept"]);
+    }
+    assert!(ends.iter().any(|ended| ended.stderr.contains("452") && ended.stderr.contains("the disk is too full")));
+    // What others were promised and did not need may be had by the next.
+    assert!(taken < 8 && machine.names("spool/letters").len() >= taken, "{taken}");
+    let least = *least.lock().unwrap();
+    assert!(least >= 16 << 20, "{least} octets were left, and {taken} letters taken");
+    machine.nothing_half_kept();
+    // A small one has its room: nobody is locked out by those who want too much.
+    machine.sendmail(BOB, &["carol@example.org"], LETTER).silent_success();
+}
+
+#[test]
+fn who_finds_no_place_waits_for_one_as_long_as_a_caller_waits() {
+    let machine = Machine::new("max_connections_per_user = 1");
+    let held = machine.client();
+    let uid = nix::unistd::geteuid().as_raw();
+    let said = machine.sendmail(uid, &["carol@example.org"], LETTER);
+    said.says(75, &["421", "you have 1 connections", "nothing is kept"]);
+    // A burst of one user's letters is more than he may send at a time; none of them is lost for that.
+    let late = thread::scope(|scope| {
+        let late = scope.spawn(|| machine.sendmail(uid, &["carol@example.org"], LETTER));
+        machine.wait_for("its first try", || machine.log().matches("turned away").count() >= 2);
+        drop(held);
+        late.join().unwrap()
+    });
+    late.silent_success();
+    assert_eq!(machine.letters().len(), 1);
 }

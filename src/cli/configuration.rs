@@ -91,12 +91,17 @@ pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, Strin
 /// As [`load`]; msmtp's `arguments` go over what the file says.
 pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
     find_with(host, argument, arguments)?.ok_or_else(|| {
-        let place = host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"));
-        let place = place.as_deref().unwrap_or(Path::new("/etc/pillarbox/config.toml")).display();
+        let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
         format!(
-            "there is no configuration. Write {place}, see pillarbox.toml(5), or name another with PILLARBOX_CONFIG"
+            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see pillarbox.toml(5))",
+            place.display()
         )
     })
+}
+
+/// Where a user's own configuration is at home.
+pub fn own(host: &Host) -> Option<PathBuf> {
+    host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"))
 }
 
 /// The queue's directory, also where there is no configuration.

@@ -71,10 +71,10 @@ fn browser(face: Face<'_>, client: Client<'_>) -> Result<Secret, String> {
         Visit::Code(code) => (page(200, "Pillarbox has the answer. You can close this window."), Some(Ok(code))),
         Visit::Refused(why) => (page(200, "Pillarbox has been told no. You can close this window."), Some(Err(why))),
     };
-    let come = callback
+    let answer = callback
         .wait(Instant::now() + PATIENCE, &mut judge)
         .map_err(|error| format!("nobody can come back: {error}"))?;
-    match come {
+    match answer {
         Some(Ok(code)) => browser.redeem(client, &code).map_err(|why| why.to_string()),
         Some(Err(why)) => Err(format!("the provider refused ({why})")),
         None => Err("no browser has come back in time".to_owned()),

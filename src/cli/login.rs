@@ -136,9 +136,9 @@ impl Place {
     }
 
     /// Whether it can be had now.
-    pub fn check(&self) -> Result<(), Failed> {
+    pub fn check(&self) -> Result<(), NoSecret> {
         match self {
-            Self::Keyring(keeper) => keeper.check().map_err(|why| no_keyring(&why)),
+            Self::Keyring(keeper) => keeper.check(),
             Self::File(_) => Ok(()),
         }
     }
@@ -215,7 +215,7 @@ fn log_in(face: Face<'_>, words: &Login) -> Result<String, Failed> {
         Some(place) => place,
         None => return Err(not_ours(&settings, account, what)),
     };
-    place.check()?;
+    place.check().map_err(|why| no_keyring(&why))?;
     let secret = match (oauth, words.oauth) {
         (Some(oauth), way) => {
             let client = Client { oauth, whose: &whose, env: &env };
@@ -234,7 +234,10 @@ fn log_in(face: Face<'_>, words: &Login) -> Result<String, Failed> {
             );
             return Err(Failed::new(sysexits::CONFIG, sentence));
         }
-        (None, None) => password(&format!("Password of {user} at {} (account {}): ", whose.first, account.name))?,
+        (None, None) => {
+            let question = format!("Password of {user} at {} (account {}): ", whose.first, account.name);
+            password(&question, Terminal::open().as_ref())?
+        }
     };
     place.store(&secret)?;
     let owner = format!("{} at {}", printable(user), whose.first);
@@ -325,15 +328,15 @@ fn line_for(settings: &Settings, account: &Account, path: &Path, what: &str) -> 
     format!("In {file}, have it read by a command:\n\ncat '{path}'\n")
 }
 
-/// Asks for a password, or reads it from standard input.
-pub fn password(question: &str) -> Result<Secret, Failed> {
+/// Asks for a password at the terminal, or reads it from standard input where there is none.
+pub fn password(question: &str, terminal: Option<&Terminal>) -> Result<Secret, Failed> {
     let failed = |error: std::io::Error| {
         Failed::new(
             sysexits::IOERR,
             format!("cannot read the password: {}; nothing was stored", crate::outcome::words(&error)),
         )
     };
-    let read = match Terminal::open() {
+    let read = match terminal {
         Some(terminal) => terminal.ask_hidden(&printable(question)),
         None => terminal::piped_line(),
     };

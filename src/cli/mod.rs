@@ -2,11 +2,13 @@
 
 pub mod bs;
 pub mod check;
+pub mod completions;
 pub mod configuration;
 pub mod consent;
 pub mod exit;
 pub mod host;
 pub mod import;
+pub mod init;
 pub mod log;
 pub mod login;
 pub mod mail;

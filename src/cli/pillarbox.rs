@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, import, login, mail, queue, run, sandbox, serve};
+use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve};
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -21,7 +21,6 @@ pub struct Words {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 enum Command {
     /// Look at the queue and change it.
     Queue {
@@ -39,6 +38,8 @@ enum Command {
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
     },
+    /// Set up: find the mail server of an address, try it, and write the configuration.
+    Init(init::Words),
     /// Make a configuration of another program's.
     Import(import::Words),
     /// Send a text and files.
@@ -52,6 +53,8 @@ enum Command {
     Login(login::Login),
     /// Take it away from there.
     Logout(login::Logout),
+    /// Print what lets a shell complete our words.
+    Completions(completions::Words),
     /// Try things out: an embedded relay that shows every letter and sends none.
     Sandbox(sandbox::Words),
 }
@@ -73,6 +76,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         return login::keeper(words);
     }
     let face = Face { program: "pillarbox" };
+    if words.next_if(|word| word == completions::COMPLETE).is_some() {
+        return completions::complete(face, words);
+    }
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
         Ok(Words { command: Command::Queue { config, action } }) => {
             sendmail::settle_in();
@@ -86,10 +92,12 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
             sendmail::settle_in();
             serve::main(face, config)
         }
+        Ok(Words { command: Command::Init(words) }) => init::main(face, &words),
         Ok(Words { command: Command::Import(words) }) => import::main(face, &words),
         Ok(Words { command: Command::Mail { words } }) => mail::main("pillarbox", words),
         Ok(Words { command: Command::Login(words) }) => login::login(face, &words),
         Ok(Words { command: Command::Logout(words) }) => login::logout(face, &words),
+        Ok(Words { command: Command::Completions(words) }) => completions::main(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
             let _ = write!(std::io::stderr(), "{usage}");

@@ -21,7 +21,7 @@ use super::host::{self, Host};
 use super::sendmail::Face;
 use super::{log, run};
 use crate::outcome::printable;
-use crate::queue::{Id, Queue};
+use crate::queue::{Id, Letter, Queue};
 use letter::{object, story, story_object};
 use place::{Change, Here, Place, Row, Selection, There, Trouble};
 use serde_json::json;
@@ -105,6 +105,24 @@ pub struct Named {
     json: bool,
     #[command(flatten)]
     only: Only,
+}
+
+/// The letters that wait, and with `failed` those that failed, for whoever completes their ids; `None` where they are not to
+/// be had, about which nobody is told.
+pub fn letters(host: &Host, config: Option<&Path>, failed: bool) -> Option<Vec<Letter>> {
+    let list = |place: &mut dyn Place| {
+        let mut rows = place.list(false).ok()?.letters;
+        if failed {
+            rows.extend(place.list(true).ok()?.letters);
+        }
+        Some(rows.into_iter().map(|row| row.listed.letter).collect())
+    };
+    if let Some(socket) = configuration::service(host, config).ok()? {
+        return list(&mut There::open(&socket).ok()?);
+    }
+    let configuration = configuration::load(host, config).ok()?;
+    let queue = Queue::find(configuration.queue_dir.as_ref()?).ok()??;
+    list(&mut Here { configuration: &configuration, host, queue })
 }
 
 /// Does it. Returns the exit status.

@@ -17,7 +17,7 @@ use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
 use crate::message::complete::from_field;
-use crate::outcome::{Blame, Fault, Outcome, Stage, printable};
+use crate::outcome::{Blame, Fault, Outcome, Stage, escaped, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -39,7 +39,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
         Err(usage) => {
             drain();
-            face.say(&format!("{usage}; nothing was sent. Try {program} --help"));
+            face.say(&format!("{}; nothing was sent. Try {program} --help", printable(&usage.to_string())));
             sysexits::USAGE
         }
         Ok(Command::Help) => face.print(&options::help(program)),
@@ -82,9 +82,12 @@ pub struct Face<'a> {
 }
 
 impl Face<'_> {
-    /// A sentence on standard error. That nobody may be listening changes nothing.
+    /// A sentence on standard error, of a line or more. That nobody may be listening changes nothing.
+    ///
+    /// It may quote words and names that a stranger has chosen (a web form, for one), and a terminal may read it.
     pub fn say(self, sentence: &str) {
-        let _ = writeln!(std::io::stderr(), "{}: {sentence}", self.program);
+        let lines: Vec<String> = [self.program, ": ", sentence].concat().split('\n').map(escaped).collect();
+        let _ = writeln!(std::io::stderr(), "{}", lines.join("\n"));
     }
 
     /// Text on standard output; the status says whether it could be written.
@@ -264,17 +267,16 @@ pub(super) fn hand_over(
     let mut carrier = Carrier::new(&desk);
     let mut end = submit::hand_over(letter, when, &mut carrier, keep.as_ref());
     carrier.close();
-    if let Some(socket) = &configuration.service
-        && is_unreached(&end)
-        && service::is_back(socket, deadline)
-    {
-        // It was only being started again.
-        desk.forgive();
-        let mut carrier = Carrier::new(&desk);
-        end = submit::hand_over(letter, when, &mut carrier, None);
-        carrier.close();
-    }
-    if configuration.service.is_some() {
+    if let Some(socket) = &configuration.service {
+        let mut pause = service::BREATH;
+        // It was only being started again, or had no place for us.
+        while is_unserved(&end) && service::is_back(socket, pause, deadline) {
+            desk.forgive();
+            let mut carrier = Carrier::new(&desk);
+            end = submit::hand_over(letter, when, &mut carrier, None);
+            carrier.close();
+            pause *= 2;
+        }
         end = in_parts(letter, end, when, &desk);
     }
     match (end, &keep, delivery.errors) {
@@ -315,11 +317,13 @@ fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     end
 }
 
-/// Whether nobody was there to hear of the letter.
-fn is_unreached(end: &End) -> bool {
-    let unreached =
-        |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault, .. } if fault.stage == Stage::Connect);
-    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unreached))
+/// Whether nobody was there to hear of the letter, or had time for it.
+fn is_unserved(end: &End) -> bool {
+    let unserved = |one: &Attempted| match &one.outcome {
+        Outcome::Deferred { fault, .. } => matches!(fault.stage, Stage::Connect | Stage::Greeting),
+        Outcome::Relayed(_) | Outcome::Failed { .. } => false,
+    };
+    matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unserved))
 }
 
 /// Says what has to be said and makes the status of it.

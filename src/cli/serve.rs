@@ -39,6 +39,7 @@ use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -111,6 +112,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
         zone: host::time_zone(),
         writers: Places::new(WRITERS),
         heavy: Mutex::new(()),
+        promised: AtomicU64::new(0),
         urged: Mutex::default(),
     };
     let calls = match Bell::new().and_then(|(bell, calls)| hear(bell).map(|()| calls)) {
@@ -194,6 +196,18 @@ impl Book {
     }
 }
 
+/// The settings that a running service keeps whatever the file says.
+fn later(old: &Book, new: &Book) -> Vec<&'static str> {
+    let (was, is) = (&old.configuration.settings, &new.configuration.settings);
+    let changed = [
+        ("serve.socket", was.serve.socket != is.serve.socket),
+        ("serve.listen", was.serve.listen != is.serve.listen),
+        ("queue.dir", old.configuration.queue_dir != new.configuration.queue_dir),
+        ("log", was.log != is.log),
+    ];
+    changed.into_iter().filter_map(|(name, is)| is.then_some(name)).collect()
+}
+
 /// A running service.
 struct House<'a> {
     face: Face<'a>,
@@ -208,6 +222,8 @@ struct House<'a> {
     writers: Places,
     /// Held while a letter is worked on as a whole: one such at a time is memory enough.
     heavy: Mutex<()>,
+    /// Octets that sessions are about to write, and that the disk does not know of yet.
+    promised: AtomicU64,
     /// Letters that somebody wants to be tried in the runner's next round, due or not.
     urged: Mutex<HashSet<Id>>,
 }
@@ -260,7 +276,7 @@ impl House<'_> {
         match served {
             Ok(()) => 0,
             Err(error) => {
-                self.face.say(&format!("the doors cannot be waited at: {error}"));
+                self.face.say(&format!("the service cannot go on: {error}"));
                 sysexits::OSERR
             }
         }
@@ -306,9 +322,8 @@ impl House<'_> {
         match Book::read(self.host, &self.file) {
             Ok(book) => {
                 let old = self.book();
-                let (was, is) = (old.serve(), book.serve());
-                if (&was.socket, &was.listen) != (&is.socket, &is.listen) {
-                    tracing::warn!(message = "remark", text = "socket and listen change with the next start");
+                for name in later(&old, &book) {
+                    tracing::warn!(message = "remark", text = format!("{name} changes with the next start"));
                 }
                 *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
                 tracing::info!(message = "reloaded", file = %file);
@@ -335,17 +350,33 @@ impl House<'_> {
         }
     }
 
-    /// Whether a letter of so many octets leaves the reserve untouched.
-    fn has_room(&self, reserve: u64, octets: u64) -> Result<(), Answer> {
+    /// Room for so many octets beside the reserve and what others are about to write; it is kept until it is dropped. Without
+    /// this, many who look at the same time would all see the same room.
+    fn room(&self, reserve: u64, octets: u64) -> Result<Room<'_>, Answer> {
         let full = |why: &str| {
             tracing::error!(message = "unable", reason = format!("{}: {why}", self.dir.display()));
             Answer::new(452, (3, 1), "the disk is too full to keep the letter; try again later")
         };
+        let room = Room { promised: &self.promised, octets };
+        // A size that a client only says may be any.
+        let promised = self.promised.fetch_add(octets, Ordering::SeqCst).saturating_add(octets);
         let found = nix::sys::statvfs::statvfs(&self.dir).map_err(|errno| full(errno.desc()))?;
         // As wide as the platform has them.
         #[allow(clippy::useless_conversion)]
         let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-        if free >= reserve.saturating_add(octets) { Ok(()) } else { Err(full("disk_reserve would be touched")) }
+        if free >= reserve.saturating_add(promised) { Ok(room) } else { Err(full("disk_reserve would be touched")) }
+    }
+}
+
+/// Room on the disk that nobody else counts on.
+struct Room<'h> {
+    promised: &'h AtomicU64,
+    octets: u64,
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.octets, Ordering::SeqCst);
     }
 }
 
@@ -464,18 +495,22 @@ impl Clerk<'_> {
         mail: &Mail,
         envelope: &Envelope,
         content: &mut dyn Read,
-    ) -> Result<Letter, Answer> {
+    ) -> Result<(Letter, Room<'_>), Answer> {
         let house = self.house;
         let reserve = self.book.serve().disk_reserve;
         let spool = Box::new(Spool::new(&house.dir).sparing(PIECE));
-        let mut watched = Watched { content, house, reserve, unseen: 0, full: None };
+        // The first look is for what may come before the second.
+        let room = Some(house.room(reserve, mail.size.unwrap_or(LOOK).min(LOOK))?);
+        let mut watched = Watched { content, house, reserve, unseen: 0, room, full: None };
         let message = Message::read_by(PIECE, &mut watched, LoneDot::IsText, spool);
+        drop(watched.room);
         let message = match (message, watched.full) {
             (Ok(message), _) => message,
             (Err(Unreadable::Input(_)), Some(answer)) => return Err(answer),
             (Err(unreadable), _) => return Err(self.answer(&Why::Message(unreadable))),
         };
-        house.has_room(reserve, message.size())?;
+        // The queue's copy; what the spool has the disk knows of.
+        let room = house.room(reserve, message.size())?;
         let here = self.here();
         let counter = Counter { settings: &self.book.configuration.settings, aliases: &self.book.aliases, here: &here };
         let _alone = message.facts().long_line.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
@@ -484,7 +519,7 @@ impl Clerk<'_> {
             .adopt(signed.as_ref().unwrap_or(envelope), message, bs::how(mail))
             .map_err(|why| self.answer(&why))?;
         letter.message.fields_mut().insert(0, self.stamp(guest, mail, &here.date));
-        Ok(letter)
+        Ok((letter, room))
     }
 }
 
@@ -520,7 +555,11 @@ impl Postmaster for Clerk<'_> {
             let may_send = self.house.ledger.may_send(self.peer.uid(), self.book.limits(), Instant::now());
             may_send.map_err(|too_many| self.too_many(&too_many))?;
         }
-        self.house.has_room(serve.disk_reserve, mail.size.unwrap_or(0))
+        // A small one is soon told when it comes.
+        match mail.size.filter(|&size| size > LOOK) {
+            Some(size) => self.house.room(serve.disk_reserve, size.min(serve.max_size)).map(drop),
+            None => Ok(()),
+        }
     }
 
     fn recipient(&mut self, _: &Guest, _: &Mail, _: &Recipient) -> Result<(), Answer> {
@@ -552,7 +591,7 @@ impl Postmaster for Clerk<'_> {
         content: &mut dyn Read,
     ) -> Result<String, Answer> {
         let house = self.house;
-        let letter = self.letter(guest, mail, envelope, content)?;
+        let (letter, _room) = self.letter(guest, mail, envelope, content)?;
         let (uid, counted) = (self.peer.uid(), !self.is_trusted());
         if counted {
             let count = house.ledger.count(uid, self.book.limits(), Instant::now());
@@ -585,6 +624,8 @@ struct Watched<'a> {
     reserve: u64,
     /// Octets since the last look.
     unseen: u64,
+    /// For what comes before the next one.
+    room: Option<Room<'a>>,
     full: Option<Answer>,
 }
 
@@ -592,9 +633,14 @@ impl Read for Watched<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.unseen >= LOOK {
             self.unseen = 0;
-            if let Err(answer) = self.house.has_room(self.reserve, LOOK) {
-                self.full = Some(answer);
-                return Err(io::ErrorKind::StorageFull.into());
+            // What came since the last look is on the disk.
+            self.room = None;
+            match self.house.room(self.reserve, LOOK) {
+                Ok(room) => self.room = Some(room),
+                Err(answer) => {
+                    self.full = Some(answer);
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
             }
         }
         let n = self.content.read(into)?;

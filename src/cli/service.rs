@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Between two looks whether the service is back.
-const BREATH: Duration = Duration::from_millis(100);
+/// Between two looks whether the service is back, and before the first.
+pub const BREATH: Duration = Duration::from_millis(100);
 
 /// How long the service may take over each part of a list.
 const LIST: Duration = Duration::from_secs(30);
@@ -53,17 +53,17 @@ pub fn patience(deadline: Duration, octets: u64) -> Duration {
     deadline + Duration::from_secs(octets >> 20)
 }
 
-/// Waits until somebody answers at the socket. `false`: nobody does by `until`.
-pub fn is_back(socket: &Path, until: Instant) -> bool {
-    loop {
+/// Waits for a moment, and until somebody answers at the socket. `false`: nobody does by `until`.
+pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
+    let mut pause = moment;
+    while Instant::now() + pause < until {
+        thread::sleep(pause);
         if UnixStream::connect(socket).is_ok() {
             return true;
         }
-        if Instant::now() + BREATH >= until {
-            return false;
-        }
-        thread::sleep(BREATH);
+        pause = BREATH;
     }
+    false
 }
 
 /// `sendmail -bs`: the caller speaks with the service itself.

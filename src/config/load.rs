@@ -117,6 +117,11 @@ pub fn load(sources: &Sources<'_>) -> Result<Option<Settings>, Broken> {
 const SERVICES: &str = "; it is for the machine's service, which does not run (root starts it: systemctl enable --now \
                         pillarbox); a configuration of your own would do as well";
 
+/// Reads what is about to become a file, in TOML.
+pub fn of_text(path: &Path, text: &str, home: Option<&Path>) -> Result<Settings, Broken> {
+    toml::read(path, text, home).map_err(|problems| Broken::all(&problems))
+}
+
 /// Where a configuration can lie that nobody named, in the order in which they are looked at.
 fn places(sources: &Sources<'_>) -> Vec<PathBuf> {
     let below = |directory: &Option<PathBuf>, path: &str| directory.as_ref().map(|directory| directory.join(path));

@@ -359,26 +359,17 @@ const OAUTH: &[Row<Tokens>] = &[
     Row {
         key: "token_url",
         allowed: "the https URL of a token endpoint",
-        read: |tokens, value| {
-            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
-            put(&mut tokens.token_url, Some(url))
-        },
+        read: |tokens, value| put(&mut tokens.token_url, Some(url(value)?)),
     },
     Row {
         key: "auth_url",
         allowed: "the https URL where a browser is sent for the user's consent",
-        read: |tokens, value| {
-            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
-            put(&mut tokens.auth_url, Some(url))
-        },
+        read: |tokens, value| put(&mut tokens.auth_url, Some(url(value)?)),
     },
     Row {
         key: "device_url",
         allowed: "the https URL where a device is authorized",
-        read: |tokens, value| {
-            let url = TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))?;
-            put(&mut tokens.device_url, Some(url))
-        },
+        read: |tokens, value| put(&mut tokens.device_url, Some(url(value)?)),
     },
     Row {
         key: "scope",
@@ -794,6 +785,10 @@ fn tokens(value: Value<'_>) -> Result<OAuth, Wrong> {
         pins: read.pins,
         consent,
     })
+}
+
+fn url(value: Value<'_>) -> Result<TokenUrl, Wrong> {
+    TokenUrl::parse(value.text()?).map_err(|text| value.wrong(text))
 }
 
 fn pins(value: Value<'_>) -> Result<Vec<[u8; 32]>, Wrong> {

@@ -37,9 +37,12 @@ pub struct Desk<'a> {
     pub ledger: Option<Arc<dyn Ledger>>,
     /// What password helpers have answered already.
     answers: Answers,
-    /// What is known of each destination, by account and domain.
-    gates: Mutex<HashMap<(String, Option<String>), Arc<Gate>>>,
+    /// What is known of each destination.
+    gates: Mutex<HashMap<Whither, Arc<Gate>>>,
 }
+
+/// A destination: account and domain.
+type Whither = (String, Option<String>);
 
 /// The way to a destination.
 #[derive(Default)]

@@ -8,7 +8,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ring::digest::{Context, SHA256};
 
@@ -59,6 +59,11 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     since: SystemTime,
+    /// When something last happened.
+    seen: SystemTime,
+    /// The time from `since` to then without the `gaps`: times in which nothing happened for longer than the schedule waits.
+    waited: Duration,
+    gaps: Vec<Duration>,
     recipients: Vec<Fate>,
     attempts: u32,
     last: Option<SystemTime>,
@@ -90,6 +95,9 @@ impl History {
     pub(super) fn new(created: SystemTime, count: usize) -> Self {
         Self {
             since: created,
+            seen: created,
+            waited: Duration::ZERO,
+            gaps: Vec::new(),
             recipients: vec![Fate::default(); count],
             attempts: 0,
             last: None,
@@ -108,6 +116,13 @@ impl History {
     }
 
     pub(super) fn apply(&mut self, event: &Event) {
+        let at = event.at();
+        // A clock that was set back has stood still.
+        match at.duration_since(self.seen).unwrap_or_default() {
+            gap if gap > retry::CEILING => self.gaps.push(gap),
+            gap => self.waited += gap,
+        }
+        self.seen = at;
         match event {
             Event::Begun { at, attempt } => {
                 self.attempts = *attempt;
@@ -208,6 +223,13 @@ impl History {
         self.since
     }
 
+    /// How much of its lifetime it has had: the time since then, but of a time in which nothing happened only `gap`, by whose
+    /// clock ever. `gap` is at least [`retry::CEILING`].
+    pub fn age(&self, now: SystemTime, gap: Duration) -> Duration {
+        let last = now.duration_since(self.seen).unwrap_or_default();
+        self.gaps.iter().chain([&last]).fold(self.waited, |age, &one| age.saturating_add(one.min(gap)))
+    }
+
     /// Why no attempts are made, where it is on hold.
     pub fn hold(&self) -> Option<&str> {
         self.hold.as_deref()
@@ -251,6 +273,20 @@ pub(super) fn events(id: Id, records: &[u8], count: usize) -> impl Iterator<Item
 }
 
 impl Event {
+    /// When it happened.
+    fn at(&self) -> SystemTime {
+        match self {
+            Self::Outcome { verdict, .. } => verdict.at,
+            Self::Begun { at, .. }
+            | Self::Reporting { at, .. }
+            | Self::Told { at, .. }
+            | Self::Late { at }
+            | Self::Held { at, .. }
+            | Self::Released { at }
+            | Self::Revived { at } => *at,
+        }
+    }
+
     /// The record as it is appended, with its line end.
     pub(super) fn to_line(&self, id: Id) -> String {
         let words = match self {
@@ -316,7 +352,7 @@ mod tests {
     use super::*;
     use crate::outcome::{Blame, Cause, Fault, Reply, Stage, Status};
     use proptest::prelude::*;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     fn at(secs: u64) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_790_000_000 + secs)
@@ -422,6 +458,33 @@ mod tests {
         let history = sum(&all_events(), 3);
         assert_eq!((history.waiting(), history.failed()), (vec![1], vec![]));
         assert_eq!((history.attempts(), history.since(), history.told_late()), (0, at(8), false));
+    }
+
+    #[test]
+    fn neither_a_jump_of_the_clock_nor_a_machine_that_was_off_makes_a_letter_old() {
+        let (hour, years) = (3600, 30 * 365 * 86_400);
+        let (lifetime, gap) = (Duration::from_hours(5 * 24), retry::longest_gap(Duration::from_hours(5 * 24)));
+        assert_eq!(gap, Duration::from_hours(24));
+        // Tried at every full schedule's wait, it is as old as it is.
+        let attempts = |from: u64| (1..=10).map(move |n| outcome(from + n * 4 * hour, 1, &[0], deferred()));
+        let steady: Vec<Event> = attempts(0).collect();
+        assert_eq!(sum(&steady, 1).age(at(41 * hour), gap), Duration::from_hours(41));
+        // Accepted by a clock that was not set yet, and tried when it was.
+        let jumped: Vec<Event> = attempts(years).collect();
+        assert_eq!(sum(&[], 1).age(at(years), gap), gap);
+        assert_eq!(sum(&jumped, 1).age(at(years + 40 * hour), gap), gap + Duration::from_hours(36));
+        // The other way round: it grows older by the clock that is set back.
+        let back: Vec<Event> = attempts(years).chain(attempts(0)).collect();
+        let history = sum(&back, 1);
+        assert!(history.age(at(0), gap) < lifetime);
+        assert_eq!(history.age(at(40 * hour), gap), gap + Duration::from_hours(36 + 36));
+        // Five machines' holidays are enough.
+        let off: Vec<Event> = (1..=5).map(|n| outcome(n * 40 * 24 * hour, 1, &[0], deferred())).collect();
+        assert!(sum(&off[..4], 1).age(at(160 * 24 * hour), gap) < lifetime);
+        assert!(sum(&off, 1).age(at(200 * 24 * hour), gap) >= lifetime);
+        // A letter that was brought back begins anew.
+        let revived = [&off[..], &[Event::Revived { at: at(201 * 24 * hour) }]].concat();
+        assert_eq!(sum(&revived, 1).age(at(201 * 24 * hour + 5), gap), Duration::from_secs(5));
     }
 
     #[test]

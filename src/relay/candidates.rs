@@ -53,7 +53,7 @@ impl<'a> Candidates<'a> {
         for host in &account.hosts {
             match host {
                 Host::Tcp { .. } | Host::Unix(_) => {
-                    left.push_back(Step::Try(Candidate::new(host.clone(), account.tls)))
+                    left.push_back(Step::Try(Candidate::new(host.clone(), account.tls)));
                 }
                 Host::Srv(domain) => {
                     let question = |service, tls| Step::Ask { service, domain: domain.clone(), tls };

@@ -62,7 +62,9 @@ impl<'a> Lanes<'a> {
                 if lane.workers == 0 && lane.waiting.len() == 1 {
                     unstaffed.push_back(key.clone());
                     // Whoever only waits for more in a lane of his own can come.
-                    lanes.values().for_each(|lane| lane.news.notify_all());
+                    for lane in lanes.values() {
+                        lane.news.notify_all();
+                    }
                 }
                 return false;
             }

@@ -90,7 +90,7 @@ impl<'s> Worker<'s, '_, '_, '_> {
                 let all: Vec<usize> = (0..parcel.envelope.recipients().len()).collect();
                 let key = lane(choose::routes_through(next, &parcel.envelope, &all));
                 drop(parcel);
-                self.run.enlist(self.shift, id, key);
+                self.run.enlist(self.shift, id, &key);
             }
         }
     }

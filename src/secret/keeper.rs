@@ -125,6 +125,9 @@ mod store {
             Error::PlatformFailure(why) | Error::NoStorageAccess(why) => why.to_string(),
             other => other.to_string(),
         };
+        // Without what only its developers care for.
+        let why = why.trim_start_matches("zbus error: ");
+        let why = why.split(" (os error").next().unwrap_or(why);
         format!("is out of reach ({why}); it is there while you are logged in to a desktop that has one")
     }
 

@@ -25,16 +25,13 @@ pub(super) fn secret(what: Keepsake, whose: &Identity<'_>, limit: Duration) -> R
     let limit = limit.min(LIMIT);
     // It says why itself, where there is time for that.
     let patience = (limit * 9 / 10).as_millis().to_string();
-    let own = std::env::current_exe().map_err(|error| NoSecret::Keyring(format!("cannot be asked: {error}")))?;
-    let program = program(&own).ok_or_else(|| {
-        NoSecret::Keyring(format!("is asked by pillarbox, which is neither beside {} nor in ../bin", own.display()))
+    let program = std::env::current_exe().ok().and_then(|own| program(&own)).ok_or_else(|| {
+        NoSecret::Keyring("is asked by pillarbox, which lies neither beside this program nor in ../bin".to_owned())
     })?;
     let argv = [words(what, whose), vec![patience]].concat();
     command::answer(program.as_os_str(), argv, limit).map_err(|why| match why {
         NoSecret::Command(_, said) if !said.is_empty() => NoSecret::Keyring(said),
-        NoSecret::Command(what, _) => NoSecret::Keyring(format!("gave no answer: {}, which asks it, {what}", KEEPER)),
-        NoSecret::NotStarted(program, why) => NoSecret::Keyring(format!("cannot be asked: {program}: {why}")),
-        other => other,
+        other => NoSecret::Within(KEEPER, Box::new(other)),
     })
 }
 

@@ -10,29 +10,49 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Puts a file with this content there, in place of what there was.
+/// Puts a file with this content there, in place of what was there.
 pub fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
-    let new = beside(path);
-    put(path, &new, octets).inspect_err(|_| {
-        // What is left of it is ours alone to see, and the next one to come takes it away.
-        let _ = fs::remove_file(&new);
-    })
+    stage(path, octets, 0o600)?.commit()
 }
 
-fn put(path: &Path, new: &Path, octets: &[u8]) -> io::Result<()> {
-    match fs::remove_file(new) {
+/// Writes the file, but does not put it in place yet. What is in it when it is 0600 is a secret; another mode is for a file
+/// without one.
+pub fn stage<'a>(path: &'a Path, octets: &[u8], mode: u32) -> io::Result<Staged<'a>> {
+    let staged = Staged { path, new: beside(path) };
+    match fs::remove_file(&staged.new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let flags = OFlag::O_NOFOLLOW.bits();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(flags).open(new)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).custom_flags(flags).open(&staged.new)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(octets)?;
     file.sync_all()?;
-    fs::rename(new, path)?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
+    Ok(staged)
+}
+
+/// A file that is written and not yet in place. Dropped, it is removed.
+pub struct Staged<'a> {
+    path: &'a Path,
+    new: PathBuf,
+}
+
+impl Staged<'_> {
+    /// Puts it in place.
+    pub fn commit(self) -> io::Result<()> {
+        fs::rename(&self.new, self.path)?;
+        match self.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            Some(parent) => File::open(parent)?.sync_all(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        // It is no longer there after a commit. What cannot be removed is as closed as it was made, and the next one to come
+        // takes it away.
+        let _ = fs::remove_file(&self.new);
     }
 }
 

@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 /// Octets that may be out without an answer; a single letter or command may be larger.
 const WINDOW: u64 = 256 * 1024;
 /// Letters that may be out without an answer. Each may come twice if the connection breaks then.
-const LETTERS: usize = 32;
+const LETTERS: usize = 64;
 
 /// A letter with the commands that go before it.
 pub trait Cargo {

@@ -284,9 +284,8 @@ impl Session {
         let bindings = self.stream.tls().map(bindings).unwrap_or_default();
         let mechanism = Mechanism::choose(wanted, &offered, &bindings).map_err(policy)?;
         self.mechanism = Some(mechanism.name());
-        if mechanism.reveals() {
-            self.mask(credentials.secret.dangerous_expose());
-        }
+        // Also where the mechanism never shows it: a server may know it all the same, and say so.
+        self.mask(credentials.secret.dangerous_expose());
         if !mechanism.is_bound() {
             return self.run(mechanism, credentials, Channel::unbound(&offered, &bindings)).map_err(|(fault, _)| fault);
         }

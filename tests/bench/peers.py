@@ -84,6 +84,55 @@ class Pillarbox(Peer):
         return [self.program, "-bp"]
 
 
+class Service(Peer):
+    """`sendmail` without a configuration, and the machine's service behind its socket."""
+
+    def __init__(self, bench):
+        super().__init__(bench, "service")
+        self.program = bench.sendmail
+        self.daemon_program = os.path.join(os.path.dirname(bench.sendmail), "pillarbox")
+        if not os.access(self.daemon_program, os.X_OK):
+            raise Failed(f"no {self.daemon_program}")
+        self.socket, self.queue = bench.path("service/submit.sock"), bench.path("service/spool")
+        # The configuration that everybody else's is measured by must not be found.
+        self.env = {"PILLARBOX_SOCKET": self.socket, "HOME": os.path.normpath(bench.path("service/home", "."))}
+        self.daemon = None
+
+    def configure(self):
+        self.stop()
+        config = self.bench.write("service/config.toml", (
+            f'[account.bench]\nhost = "127.0.0.1"\nport = {self.relay.port}\nuser = "{USER}"\npassword = "{PASSWORD}"\n'
+            f'ca_file = "{self.relay.ca}"\n[serve]\nsocket = "{self.socket}"\nmax_connections = 200\n'
+            'max_connections_per_user = 200\nletters_per_hour = 65535\n'), 0o600)
+        environment = self.bench.environment({"PILLARBOX_CONFIG": config, "PILLARBOX_QUEUE_DIR": self.queue})
+        self.daemon = subprocess.Popen([self.daemon_program, "serve"], stdin=subprocess.DEVNULL, env=environment,
+                                       stdout=self.bench.log, stderr=self.bench.log)
+        for _ in range(200):
+            if os.path.exists(self.socket):
+                return
+            time.sleep(0.02)
+        raise Failed("the service does not start")
+
+    def send(self, recipients):
+        return [self.program, "-i", "-f", SENDER, *recipients]
+
+    def enqueue(self, recipients):
+        return self.send(recipients)
+
+    def empty(self):
+        shutil.rmtree(self.queue, ignore_errors=True)
+
+    def hold(self):
+        self.stop()
+        self.empty()
+
+    def stop(self):
+        if self.daemon:
+            self.daemon.terminate()
+            self.daemon.wait(60)
+            self.daemon = None
+
+
 class Msmtp(Peer):
     def __init__(self, bench):
         super().__init__(bench, "msmtp")
@@ -315,9 +364,9 @@ class Postfix(Daemon):
     def master_cf(self):
         with open("/usr/share/postfix/master.cf.dist", encoding="ascii") as file:
             lines = [line.split() for line in file if line.strip() and not line.startswith(("#", " ", "\t"))]
-        # No chroot, and no port 25.
+        # No chroot, and no port 25. What keeps TLS connections for reuse is commented out there.
         return "".join(" ".join([*words[:4], "n", *words[5:]]) + "\n" for words in lines if words[1] != "inet"
-                       and words[7] not in ("pipe", "postlogd"))
+                       and words[7] not in ("pipe", "postlogd")) + "tlsproxy unix - - n - 0 tlsproxy\n"
 
     def configure(self):
         self.stop()

@@ -249,9 +249,9 @@ fn a_sleeping_runner_wakes_for_every_letter_and_for_the_time_and_is_ended_by_a_s
     };
     let is_asleep = || {
         let words = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
-        // The one that it came with, and the one that it has opened after the lock.
-        words.split('\0').nth(1) == Some("asleep")
-            && descriptors().iter().filter(|name| name.ends_with("/trigger")).count() == 2
+        // The FIFO that it came with and the one that it has opened after the lock; the alarm comes last.
+        let count = |end: &str| descriptors().iter().filter(|name| name.ends_with(end)).count();
+        words.split('\0').nth(1) == Some("asleep") && (count("/trigger"), count("[timerfd]")) == (2, 1)
     };
     until("what is due in a moment is relayed", || soon.copies(&sink.taken(), &soon.to[0]) == 1);
     let mut open = Vec::new();

@@ -41,4 +41,17 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         (key.serialize_pem(), certificate.pem() + &self.issuer.pem())
     }
+
+    /// Writes a client's key and certificate into one file.
+    pub fn write_client(&self, common_name: &str, dir: &Path) -> PathBuf {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let path = dir.join(format!("{common_name}.pem"));
+        fs::write(&path, key.serialize_pem() + &certificate.pem()).unwrap();
+        path
+    }
 }

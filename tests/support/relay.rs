@@ -4,7 +4,7 @@
 //! with a certificate that its [`Relay::authority`] vouches for, and AUTH inside TLS for `alice` with `s3cret`, without
 //! which it takes no letter. Answers to pipelined commands travel together. Rules of the script match the
 //! beginning of a command without case; the last one that matches counts. [`GREETING`], [`HANDSHAKE`], [`CONTENT`] and [`DOT`]
-//! stand for the moments that have no command.
+//! stand for the moments that have no command. Inside TLS, rules for [`INSIDE`] and the command go before the command's own.
 //!
 //! No wait is endless: a client that says nothing for [`PATIENCE`] is hung up on.
 
@@ -27,6 +27,9 @@ pub const HANDSHAKE: &str = "(handshake)";
 pub const CONTENT: &str = "(content)";
 /// When the final dot has come.
 pub const DOT: &str = ".";
+
+/// Before a command: inside TLS only.
+pub const INSIDE: &str = "(inside) ";
 
 /// How long a client may be silent.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -54,6 +57,14 @@ pub enum Act {
     Flood(Vec<u8>),
     /// Hangs up when that many octets of the content have come.
     DropAfter(usize),
+    /// Puts this on the wire as it is, beneath TLS where there is TLS, and says nothing more.
+    Beneath(Vec<u8>),
+    /// Ends its half of the conversation in order (TLS's `close_notify`; without TLS, the socket), and puts this behind the end.
+    Behind(Vec<u8>),
+    /// Changes its TLS keys so often, then says this.
+    Rekey(usize, String),
+    /// Answers what it has heard since this moment's command, and that, by a function: as long as it says 334.
+    Converse(fn(&[String]) -> String),
 }
 
 impl From<&str> for Act {
@@ -99,6 +110,12 @@ pub struct Script {
     pub mechanisms: String,
     /// How it cuts its answers.
     pub segments: Segments,
+    /// Session tickets at the end of each TLS 1.3 handshake.
+    tickets: usize,
+    /// Hangs up when it has put so many octets on the wire.
+    mute_after: Option<usize>,
+    /// Hangs up when it has taken so many octets from the wire.
+    deaf_after: Option<usize>,
     rules: Vec<Rule>,
 }
 
@@ -120,6 +137,9 @@ impl Default for Script {
             login: Some(("alice".to_owned(), "s3cret".to_owned())),
             mechanisms: "PLAIN LOGIN".to_owned(),
             segments: Segments::Merged,
+            tickets: 0,
+            mute_after: None,
+            deaf_after: None,
             rules: Vec::new(),
         }
     }
@@ -185,9 +205,35 @@ impl Script {
         self
     }
 
+    /// Gives so many session tickets.
+    #[must_use]
+    pub fn tickets(mut self, tickets: usize) -> Self {
+        self.tickets = tickets;
+        self
+    }
+
+    /// Hangs up when it has put so many octets on the wire.
+    #[must_use]
+    pub fn mute_after(mut self, octets: usize) -> Self {
+        self.mute_after = Some(octets);
+        self
+    }
+
+    /// Hangs up when it has taken so many octets from the wire.
+    #[must_use]
+    pub fn deaf_after(mut self, octets: usize) -> Self {
+        self.deaf_after = Some(octets);
+        self
+    }
+
     fn rule(mut self, moment: &str, act: Act, left: usize) -> Self {
         self.rules.push(Rule { moment: moment.to_ascii_lowercase(), act, left });
         self
+    }
+
+    fn act_in(&mut self, moment: &str, is_encrypted: bool) -> Option<Act> {
+        let inside = is_encrypted.then(|| self.act(&format!("{INSIDE}{moment}"))).flatten();
+        inside.or_else(|| self.act(moment))
     }
 
     fn act(&mut self, moment: &str) -> Option<Act> {
@@ -264,7 +310,8 @@ impl Relay {
     pub fn start_at(address: SocketAddr, script: Script) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
-        let identity = Identity::new(script.shown);
+        let mut identity = Identity::new(script.shown);
+        Arc::make_mut(&mut identity.config).send_tls13_tickets = script.tickets;
         let (heard, is_closing) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let live = Arc::default();
         let house = House {
@@ -359,11 +406,16 @@ struct Wire {
     flights: usize,
     has_answered: bool,
     segments: Segments,
+    /// Octets that it may still put on the wire, and take from it.
+    speech: Option<usize>,
+    hearing: Option<usize>,
 }
 
 impl Read for Wire {
     fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
-        let read = self.socket.read(octets)?;
+        let limit = self.hearing.unwrap_or(octets.len()).min(octets.len());
+        let read = self.socket.read(&mut octets[..limit])?;
+        self.hearing = self.hearing.map(|left| left - read);
         if read > 0 && std::mem::take(&mut self.has_answered) {
             self.flights += 1;
         }
@@ -374,7 +426,13 @@ impl Read for Wire {
 impl Write for Wire {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.has_answered = true;
-        self.socket.write(octets)
+        let limit = self.speech.unwrap_or(octets.len()).min(octets.len());
+        if limit == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let written = self.socket.write(&octets[..limit])?;
+        self.speech = self.speech.map(|left| left - written);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -408,8 +466,11 @@ impl<'a> Server<'a> {
         socket.set_nodelay(true).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        let segments = house.script.lock().unwrap().segments;
-        let wire = Wire { socket, flights: 0, has_answered: true, segments };
+        let (segments, speech, hearing) = {
+            let script = house.script.lock().unwrap();
+            (script.segments, script.mute_after, script.deaf_after)
+        };
+        let wire = Wire { socket, flights: 0, has_answered: true, segments, speech, hearing };
         Self { house, wire, tls: None, input: Vec::new(), output: Vec::new(), dialogue: Dialogue::default() }
     }
 
@@ -486,6 +547,17 @@ impl<'a> Server<'a> {
                         mail = None;
                     }
                 }
+                "BDAT" => {
+                    let size = command.split(' ').nth(1).and_then(|size| size.parse().ok()).unwrap_or_default();
+                    let content = self.chunk(size)?;
+                    let default =
+                        if recipients.is_empty() { "503 5.5.1 no valid recipients" } else { "250 2.0.0 taken" };
+                    if self.say(&command, default)? == 250 {
+                        let mail = mail.clone().unwrap_or_default();
+                        self.dialogue.letters.push(Letter { mail, recipients: recipients.clone(), content });
+                    }
+                    mail = None;
+                }
                 "RSET" => {
                     mail = None;
                     self.say(&command, "250 2.0.0 ok")?;
@@ -510,7 +582,8 @@ impl<'a> Server<'a> {
 
     /// Answers as the script has it, or as a good server does; the code that was said last.
     fn say(&mut self, moment: &str, default: &str) -> Result<u16, Over> {
-        let act = self.script(|script| script.act(moment));
+        let is_encrypted = self.tls.is_some();
+        let act = self.script(|script| script.act_in(moment, is_encrypted));
         self.perform(act.unwrap_or_else(|| Act::from(default)))
     }
 
@@ -571,13 +644,52 @@ impl<'a> Server<'a> {
                 self.flush()?;
                 Err(Over)
             }
+            Act::Beneath(octets) => {
+                self.flush()?;
+                self.wire.write_all(&octets)?;
+                self.perform(Act::Deaf)
+            }
+            Act::Behind(octets) => {
+                self.flush()?;
+                match &mut self.tls {
+                    Some(tls) => {
+                        tls.send_close_notify();
+                        tls.write_tls(&mut self.wire)?;
+                        self.wire.write_all(&octets)?;
+                    }
+                    None => self.wire.socket.shutdown(std::net::Shutdown::Write)?,
+                }
+                self.perform(Act::Deaf)
+            }
+            Act::Rekey(times, text) => {
+                self.flush()?;
+                for _ in 0..times {
+                    let Some(tls) = &mut self.tls else { break };
+                    let _ = tls.refresh_traffic_keys();
+                    tls.write_tls(&mut self.wire)?;
+                }
+                self.perform(Act::Say(text))
+            }
+            Act::Converse(answer) => self.perform(Act::Say(answer(&[]))),
         }
     }
 
     /// The exchange behind an AUTH; whether it has succeeded.
     fn auth(&mut self, command: &str) -> Result<bool, Over> {
-        if let Some(act) = self.script(|script| script.act(command)) {
-            return Ok(self.perform(act)? == 235);
+        let is_encrypted = self.tls.is_some();
+        match self.script(|script| script.act_in(command, is_encrypted)) {
+            Some(Act::Converse(answer)) => {
+                let mut heard = vec![command.to_owned()];
+                loop {
+                    let code = self.perform(Act::Say(answer(&heard)))?;
+                    if code != 334 {
+                        return Ok(code == 235);
+                    }
+                    heard.push(self.line()?);
+                }
+            }
+            Some(act) => return Ok(self.perform(act)? == 235),
+            None => {}
         }
         let mut words = command.split(' ').skip(1);
         let mechanism = words.next().unwrap_or_default().to_ascii_uppercase();
@@ -661,6 +773,21 @@ impl<'a> Server<'a> {
                 None => content.extend_from_slice(&line),
             }
         }
+    }
+
+    /// The octets of a BDAT.
+    fn chunk(&mut self, size: usize) -> Result<Vec<u8>, Over> {
+        if let Some(Act::DropAfter(limit)) = self.script(|script| script.act(CONTENT)) {
+            while self.input.len() < limit && self.read()? > 0 {}
+            return Err(Over);
+        }
+        while self.input.len() < size {
+            if self.read()? == 0 {
+                return Err(Over);
+            }
+        }
+        let rest = self.input.split_off(size);
+        Ok(std::mem::replace(&mut self.input, rest))
     }
 
     fn line(&mut self) -> Result<String, Over> {

@@ -98,6 +98,11 @@ impl Sendmail {
         path
     }
 
+    /// Its environment.
+    pub fn environment(&self) -> &[(OsString, OsString)] {
+        &self.environment
+    }
+
     /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -140,8 +145,8 @@ impl Sendmail {
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
         let ours = match self.called.as_str() {
-            "pillarbox" => env!("CARGO_BIN_EXE_pillarbox"),
-            _ => env!("CARGO_BIN_EXE_sendmail"),
+            "pillarbox" => env!("CARGO_BIN_EXE_pillarbox").into(),
+            _ => super::household::sendmail(),
         };
         if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
             // Another call, maybe at this moment in another thread, has made it.

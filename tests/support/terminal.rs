@@ -37,17 +37,18 @@ impl Terminal {
         assert!(self.tmux().arg("send-keys").args(keys).status().unwrap().success());
     }
 
-    /// Gives a command, and what it has left on an empty screen.
+    /// Gives a command on an empty screen, and what it has written there when it has ended.
     pub fn run(&self, command: &str) -> String {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
-        // It stands in the command otherwise than on its output.
+        // The screen is cleared by the same line, whose own echo goes with that; the mark is not in the words, nor on any
+        // screen before this one.
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        self.type_in(&[&format!("clear; {command}; echo \"=\"{number}="), "Enter"]);
-        let mark = format!("={number}=\n");
-        let screen = self.wait(command, |screen| screen.contains(&mark) && screen.trim_end().ends_with('$'));
-        let output = screen.split(&mark).next().unwrap_or_default();
-        let lines: Vec<&str> = output.lines().map(str::trim_end).collect();
-        lines.join("\n") + "\n"
+        self.type_in(&[&format!("clear; {command}; echo E''ND{number}"), "Enter"]);
+        let mark = format!("END{number}");
+        let ended = |screen: &str| screen.lines().any(|line| line == mark) && screen.trim_end().ends_with("\n$");
+        let screen = self.wait(command, ended);
+        let written = screen.lines().take_while(|line| *line != mark);
+        written.flat_map(|line| [line.trim_end(), "\n"]).collect()
     }
 
     /// What is to be seen.

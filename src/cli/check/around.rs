@@ -5,11 +5,17 @@ use super::super::exit::{self, sysexits};
 use super::super::host::Host;
 use super::finding::{Mark, Screen};
 use crate::queue::{Queue, State};
+use memchr::memmem;
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where callers look for a `sendmail`.
 const DROP_INS: [&str; 2] = ["/usr/sbin/sendmail", "/usr/lib/sendmail"];
+
+/// Octets of a program that are looked at: ours is a tenth of it.
+const PROGRAM: u64 = 64 * 1024 * 1024;
 
 /// A letter of usual size and then some.
 const ROOM: u64 = 16 * 1024 * 1024;
@@ -99,19 +105,17 @@ fn room(screen: &mut Screen<'_>, dir: &Path) {
 
 /// Whose letters come here at all.
 pub(super) fn machine(screen: &mut Screen<'_>) {
-    let ours = std::env::current_exe().and_then(|this| this.with_file_name("sendmail").metadata());
-    let ours = ours.map(|found| (found.dev(), found.ino())).ok();
     for name in DROP_INS {
         let Ok(real) = Path::new(name).canonicalize() else {
             let text = format!("{name} is not there: cron and daemons have nobody to give their mail to");
-            let mend = format!("ln -s {} {name}", beside().display());
+            let mend = beside().map(|ours| format!("ln -s {} {name}", ours.display()));
             if name == DROP_INS[0] {
-                screen.tell("drop-in", Mark::Note, &text, Some(&mend));
+                screen.tell("drop-in", Mark::Note, &text, mend.as_deref());
             }
             continue;
         };
         let Ok(found) = real.metadata() else { continue };
-        let is_ours = ours == Some((found.dev(), found.ino())) || is_a_copy(&real);
+        let is_ours = is_ours(&real);
         if found.permissions().mode() & 0o6000 != 0 && is_ours {
             let mend = format!("chmod ug-s {}: Pillarbox wants no such bit.", real.display());
             screen.tell("drop-in", Mark::Note, &format!("{} has a set-id bit", real.display()), Some(&mend));
@@ -120,23 +124,24 @@ pub(super) fn machine(screen: &mut Screen<'_>) {
         } else {
             let other = if real == Path::new(name) { "another program".to_owned() } else { real.display().to_string() };
             let text = format!("{name} is not Pillarbox but {other}: what cron and daemons send goes there");
-            let mend = format!(
-                "Where that is not meant, remove that program's package, and then:\nln -sf {} {name}",
-                beside().display()
-            );
+            let link = beside().map(|ours| format!(", and then:\nln -sf {} {name}", ours.display()));
+            let mend =
+                format!("Where that is not meant, remove that program's package{}", link.as_deref().unwrap_or("."));
             screen.tell("drop-in", Mark::Note, &text, Some(&mend));
         }
     }
 }
 
-/// Our own drop-in, as far as we know.
-fn beside() -> std::path::PathBuf {
-    let this = std::env::current_exe().map(|this| this.with_file_name("sendmail"));
-    this.unwrap_or_else(|_| "/usr/local/sbin/sendmail".into())
+/// The drop-in that was installed beside this program, where it is; a package has it elsewhere, under its own name.
+fn beside() -> Option<PathBuf> {
+    let this = std::env::current_exe().ok()?.with_file_name("sendmail");
+    this.exists().then_some(this)
 }
 
-/// Another copy of ours: the same octets under another name.
-fn is_a_copy(file: &Path) -> bool {
-    let (Ok(theirs), Ok(ours)) = (file.metadata(), beside().metadata()) else { return false };
-    theirs.len() == ours.len() && std::fs::read(file).ok() == std::fs::read(beside()).ok()
+/// Whether a program is the drop-in, of whatever version and wherever it lies, or a script that sets it up: each knows the
+/// variable that names a configuration.
+fn is_ours(file: &Path) -> bool {
+    let mut octets = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(PROGRAM).read_to_end(&mut octets));
+    read.is_ok() && memmem::find(&octets, b"PILLARBOX_CONFIG").is_some()
 }

@@ -25,6 +25,7 @@ use crate::submit::{ATTEMPT, Counter, Letter, Why, Wishes};
 use clap::Args;
 use finding::{Mark, Screen};
 use jiff::Timestamp;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,14 +54,12 @@ pub struct Words {
 
 /// Looks. Returns the exit status.
 pub fn main(face: Face<'_>, words: &Words) -> u8 {
-    let host = Host::look();
+    let mut host = Host::look();
     let mut screen = Screen::new(face, words.json);
     let argument = words.config.as_deref();
     let found = configuration::service(&host, argument).map(|socket| match socket {
         // Root sees both sides of the service: its socket, and the way that it sends by.
-        Some(socket) if host.uid == 0 => {
-            (Some(service::configuration(&socket)), Some(configuration::of_service(&host, Path::new(SERVICE))))
-        }
+        Some(socket) if host.uid == 0 => (Some(service::configuration(&socket)), Some(as_service(&mut host))),
         Some(socket) => (Some(service::configuration(&socket)), None),
         None => (None, Some(configuration::load(&host, argument))),
     });
@@ -91,6 +90,23 @@ pub fn main(face: Face<'_>, words: &Words) -> u8 {
     screen.part("machine");
     around::machine(&mut screen);
     screen.conclude()
+}
+
+/// The service's configuration, read as the service itself, which may be allowed less than root. From here on this is
+/// the service's user.
+fn as_service(host: &mut Host) -> Result<Configuration, String> {
+    let file = Path::new(SERVICE);
+    if let Some(dir) = configuration::of_service(host, file)?.queue_dir {
+        host::step_down(&dir)?;
+        *host = Host::look();
+    }
+    configuration::of_service(host, file)
+}
+
+/// The credentials of the service that runs, for whoever may see them: root, or who has become its user.
+fn credentials(host: &Host) -> Option<PathBuf> {
+    let dir = Path::new("/run/credentials/pillarbox.service");
+    dir.metadata().is_ok_and(|found| host.uid == 0 || host.uid == found.uid()).then(|| dir.to_owned())
 }
 
 /// One configuration under examination.
@@ -158,7 +174,8 @@ impl Check<'_, '_> {
             self.screen.tell("sender", Mark::Fault, &say::refusal(&why), None);
             sysexits::CONFIG
         })?;
-        let secrets = configuration::secret_env(self.host);
+        let mut secrets = configuration::secret_env(self.host);
+        secrets.credentials_directory = secrets.credentials_directory.or_else(|| credentials(self.host));
         let desk = Desk::new(&self.configuration.settings, &secrets, &self.host.name);
         let deadline = Instant::now() + ATTEMPT;
         let mut account = Account { timeout: account.timeout.min(PATIENCE), ..account.clone() };

@@ -125,7 +125,10 @@ pub trait Place {
 pub fn ways(settings: &Settings, letter: &Letter) -> Vec<String> {
     let envelope = letter.remaining().unwrap_or_else(|| letter.entry.envelope.clone());
     let routes = choose::routes(settings, letter.entry.account.as_deref(), &envelope);
-    routes.unwrap_or_default().iter().map(|route| route.to.account.name.clone()).collect()
+    let mut names: Vec<String> = routes.unwrap_or_default().iter().map(|route| route.to.account.name.clone()).collect();
+    // With direct delivery each domain has a route.
+    names.dedup();
+    names
 }
 
 /// A queue that we can open.

@@ -22,9 +22,9 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
         match key {
             "SMARTHOST" if !value.is_empty() => smarthost = Some((line, value)),
             "PORT" => port = value.parse().unwrap_or(port),
-            "ALIASES" => settings.names.alias_file = reader.path(path, line, value),
+            "ALIASES" => settings.names.alias_file = reader.alias_file(path, line, value),
             "AUTHPATH" => auth = value.into(),
-            "SECURETRANSFER" => secure = true,
+            "SECURETRANSFER" | "SECURETRANS" => secure = true,
             "STARTTLS" => starttls = true,
             "OPPORTUNISTIC_TLS" => reader.note(
                 path,
@@ -47,8 +47,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
             ),
             "DEFER" => reader.note(path, line, "DEFER: say it per letter, with sendmail -odq; the queue is run by sendmail -q"),
             "FULLBOUNCE" => reader.note(path, line, "FULLBOUNCE: say it per letter, with sendmail -R full"),
-            // The first two are always so, the others say nothing.
-            "NULLCLIENT" | "VERIFYCERT" | "SMARTHOST" | "MAILNAME" => {}
+            // Some are always so, the others say nothing, or that a password may go in clear, of which there is a note.
+            "NULLCLIENT" | "SECURE" | "INSECURE" | "VERIFYCERT" | "SMARTHOST" | "MAILNAME" => {}
             _ => reader.note(path, line, format!("{key}: this is not known here; it was left out")),
         }
     }
@@ -100,6 +100,9 @@ fn masquerade(reader: &mut Reader<'_>, path: &Path, line: usize, value: &str, se
         }
         Some(_) => {
             if let Some(address) = reader.address(path, line, value) {
+                let text =
+                    "MASQUERADE: the sender is replaced in the header as well; dma replaced it in the envelope alone";
+                reader.note(path, line, text);
                 settings.names.masquerade.push(("*".to_owned(), address));
             }
         }

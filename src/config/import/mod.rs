@@ -253,6 +253,16 @@ impl Reader<'_> {
         }
     }
 
+    /// An alias file; one that is not there would hold up every letter.
+    fn alias_file(&mut self, file: &Path, line: usize, text: &str) -> Option<PathBuf> {
+        let path = self.path(file, line, text)?;
+        if path.exists() {
+            return Some(path);
+        }
+        self.note(file, line, format!("there is no alias file {}; it was left out", path.display()));
+        None
+    }
+
     /// A SHA-256 fingerprint.
     fn pin(&mut self, file: &Path, line: usize, text: &str) -> Option<[u8; 32]> {
         match notation::pin(text) {

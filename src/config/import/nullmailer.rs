@@ -1,6 +1,6 @@
 //! nullmailer's directory: `remotes`, a line a relay, tried in order; the rest is a value a file.
 //!
-//! `HOST PROTOCOL [--OPTION[=VALUE]]…`, quotes as the shell has them.
+//! `HOST [PROTOCOL [OPTION[=VALUE]…]]`, quotes as the shell has them; options may have dashes before them.
 
 use super::super::{Account, Auth, Settings, Tls};
 use super::{Reader, literal};
@@ -61,6 +61,12 @@ fn remote(reader: &mut Reader<'_>, path: &Path, line: usize, text: &str, name: &
             "x509cafile" => account.ca_file = reader.path(path, line, value()),
             "x509crlfile" => account.crl_file = reader.path(path, line, value()),
             "x509certfile" => account.cert_file = reader.path(path, line, value()),
+            "x509keyfile" => account.key_file = reader.path(path, line, value()),
+            "x509fmtder" | "tls-anon-auth" => reader.note(
+                path,
+                line,
+                format!("{option}: certificates are PEM files here, and a relay without one is not believed; it was left out"),
+            ),
             "source" => match value().parse() {
                 Ok(ip) => account.source_ip = Some(ip),
                 Err(_) => reader.note(path, line, "--source: this is no address; it was left out"),
@@ -127,10 +133,12 @@ fn others(reader: &mut Reader<'_>, path: &Path, settings: &mut Settings) {
             timeout.as_ref().and_then(|(_, text)| text.parse().ok()).filter(|seconds| (1..86_400).contains(seconds));
         account.timeout = seconds.map_or(account.timeout, Duration::from_secs);
     }
-    if let Some((file, admin)) = admin
-        && let Some(address) = reader.address(&file, 1, admin.split(',').next().unwrap_or_default().trim())
-    {
-        settings.names.aliases.push(("default".to_owned(), address));
+    if let Some((file, admin)) = admin {
+        let addresses = admin.split(',').map(str::trim).filter(|one| !one.is_empty());
+        let addresses: Vec<String> = addresses.filter_map(|one| reader.address(&file, 1, one)).collect();
+        if !addresses.is_empty() {
+            settings.names.aliases.push(("default".to_owned(), addresses.join(", ")));
+        }
     }
     let lifetime =
         lifetime.and_then(|(_, text)| text.parse().ok()).filter(|seconds| (60..=86_400 * 365).contains(seconds));

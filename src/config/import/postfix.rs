@@ -293,7 +293,7 @@ fn names(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>, sett
                 Some(("hash" | "texthash" | "lmdb" | "btree" | "cdb" | "dbm", file))
                     if settings.names.alias_file.is_none() =>
                 {
-                    settings.names.alias_file = reader.path(path, at, file);
+                    settings.names.alias_file = reader.alias_file(path, at, file);
                 }
                 _ => reader.note(path, at, format!("alias_maps: {map} is not read; there is one alias file")),
             }

@@ -113,7 +113,7 @@ impl<'a> Variables<'a> {
         match notation::host(&url.host, None) {
             // To s-nail it is a host's name like any other.
             Ok(notation::Written::Mx) => {
-                account.hosts = vec![crate::config::Host::Tcp { name: url.host.clone(), port: url.port }]
+                account.hosts = vec![crate::config::Host::Tcp { name: url.host.clone(), port: url.port }];
             }
             Ok(host) => account.hosts = vec![host.with_port(url.port)],
             Err(text) => wrong(&mta.place, format!("mta: the host {text}")),

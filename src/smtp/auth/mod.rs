@@ -98,19 +98,6 @@ impl Mechanism {
         matches!(self, Self::ScramSha256Plus | Self::ScramSha1Plus)
     }
 
-    /// Whether the server gets to see the secret itself, and could show it to others.
-    pub fn reveals(self) -> bool {
-        match self {
-            Self::Plain | Self::Login | Self::XOAuth2 | Self::OAuthBearer => true,
-            Self::ScramSha256Plus
-            | Self::ScramSha1Plus
-            | Self::ScramSha256
-            | Self::ScramSha1
-            | Self::CramMd5
-            | Self::External => false,
-        }
-    }
-
     /// The mechanism to use where the server offers `offered` (after STARTTLS, in upper case) on a session that has
     /// those `bindings`. The error is what cannot be had, with the relay as the subject of the sentence.
     pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding]) -> Result<Self, String> {

@@ -8,6 +8,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem};
 use rustls::{Error, InconsistentKeys, RootCertStore};
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -21,10 +24,25 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",                      // OpenBSD, macOS
     "/usr/local/share/certs/ca-root-nss.crt", // FreeBSD
 ];
-/// Reads a file that the account names.
+/// More than any list of certificates or revocations that can be meant.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads a file that the account names. One that is none, such as a FIFO that nobody writes to, holds nobody up.
 pub(super) fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, NoTrust> {
-    let octets = std::fs::read(path).map_err(|error| unusable(key, path, words(&error)))?;
-    Ok(Zeroizing::new(octets))
+    let words = |error: std::io::Error| unusable(key, path, words(&error));
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(words)?;
+    let found = file.metadata().map_err(words)?;
+    if !found.is_file() {
+        return Err(unusable(key, path, "it is not a regular file"));
+    }
+    if found.len() > LARGEST {
+        return Err(unusable(key, path, format!("it has more than {} MiB", LARGEST >> 20)));
+    }
+    // With room for all of it from the start: a vector that grows leaves a copy of the key behind that nobody wipes.
+    let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(found.len()).unwrap_or(0) + 1));
+    file.read_to_end(&mut octets).map_err(words)?;
+    Ok(octets)
 }
 
 pub(super) fn unusable(key: &'static str, path: &Path, why: impl Into<String>) -> NoTrust {

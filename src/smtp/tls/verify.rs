@@ -2,6 +2,7 @@
 
 use super::super::certificate::{Certificate, pin, sha256};
 use super::dane::Dane;
+use super::words::is_signed_weakly;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -238,6 +239,10 @@ impl fmt::Display for Refusal {
             Flaw::SelfSigned => {
                 write!(f, "showed a self-signed certificate; to accept just this one, set pin = \"{pin}\"")
             }
+            Flaw::Other(error) if is_signed_weakly(error) => f.write_str(
+                "showed a certificate that is signed in a way which could be forged by now, as by MD5 or SHA-1, or which \
+                 nobody here knows; it has to be made anew",
+            ),
             Flaw::Other(error) => write!(f, "showed a certificate that cannot be accepted: {error}"),
         }
     }

@@ -11,6 +11,11 @@ pub fn sentence_of(error: &std::io::Error) -> Option<String> {
 pub fn sentence(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(refusal))) => refusal.to_string(),
+        // Signatures by short keys are not even looked at.
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "did not show that its certificate is its own; or the key is too weak (RSA with less than 2048 bits)"
+                .to_owned()
+        }
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "answered with something that is not TLS (is it the right port, and the right tls setting?)".to_owned()
         }
@@ -31,6 +36,17 @@ pub fn sentence(error: &Error) -> String {
         Error::PeerIncompatible(why) => format!("offers no TLS that we accept: {why:?}"),
         _ => format!("broke TLS: {error}"),
     }
+}
+
+/// Whether it is the algorithm of a signature that is at fault. The library names it, and all others, by their numbers.
+pub(super) fn is_signed_weakly(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    )
 }
 
 /// Whether the server refuses our certificate, or the lack of one. In TLS 1.3 it says so only when our end of the

@@ -141,7 +141,7 @@ fn resolver() -> Resolver {
 }
 
 fn inquire<T>(ask: impl FnOnce(&Inquiry<'_>) -> T) -> T {
-    let limits = Limits { step: Duration::from_secs(60), total: Instant::now() + Duration::from_secs(60) };
+    let limits = Limits { step: Duration::from_mins(1), total: Instant::now() + Duration::from_mins(1) };
     ask(&Inquiry { resolver: &resolver(), limits: &limits, interrupt: &Interrupt::default() })
 }
 
