@@ -140,7 +140,7 @@ fn no_crate_is_there_twice_but_those_that_are_known() {
     assert!(twice.iter().all(|name| TWICE.contains(&name.as_str())), "{twice:?}");
 }
 
-/// The advisories of RustSec's database below `db` that hold for these crates: number, crate and whether it is more than a
+/// The advisories of `RustSec`'s database below `db` that hold for these crates: number, crate and whether it is more than a
 /// remark (that it is unmaintained, say).
 fn advisories(db: &Path, crates: &[(String, semver::Version)]) -> Vec<(String, bool)> {
     let mut found = Vec::new();
