@@ -363,8 +363,8 @@ fn the_machines_service_takes_it_too() {
         "root",
     ]);
     Ended::of(&mut mail, b"hi\n").silent_success();
-    relay.wait_for(1);
-    // It lets what is on its way come to its end.
+    let waiting = service.home().join("spool/letters");
+    wait_for("the letter's way out", || fs::read_dir(&waiting).ok()?.next().is_none().then_some(()));
     kill(Pid::from_raw(serve.0.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     serve.0.wait().unwrap();
     let letters: Vec<Letter> = relay.finish().into_iter().flat_map(|dialogue| dialogue.letters).collect();

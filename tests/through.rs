@@ -28,7 +28,7 @@ const CALLERS: [Caller; 7] = [
     Caller {
         name: "Symfony's Mailer, sendmail://default",
         needs: &["php", "/usr/share/php/Symfony/Component/Mailer/autoload.php"],
-        script: r#"
+        script: r"
             cat >send.php <<'END'
 <?php
 require '/usr/share/php/Symfony/Component/Mailer/autoload.php';
@@ -41,13 +41,13 @@ foreach ([1, 2] as $i) {
         ->to('bob@example.org')->subject('hello')->text('good day'));
 }
 END
-            php send.php"#,
+            php send.php",
         letters: 2,
     },
     Caller {
         name: "Symfony's Mailer, smtp://",
         needs: &["php", "/usr/share/php/Symfony/Component/Mailer/autoload.php"],
-        script: r#"
+        script: r"
             cat >send.php <<'END'
 <?php
 require '/usr/share/php/Symfony/Component/Mailer/autoload.php';
@@ -56,7 +56,7 @@ use Symfony\Component\Mime\Email;
 $mailer = new Mailer(Transport::fromDsn('smtp://127.0.0.1:' . getenv('TCP')));
 $mailer->send((new Email())->from('alice@example.org')->to('bob@example.org')->subject('hello')->text('good day'));
 END
-            php send.php"#,
+            php send.php",
         letters: 1,
     },
     Caller {

@@ -368,7 +368,7 @@ fn a_letter_is_known_before_the_next_one_can_be() {
         assert_eq!(
             aboard.max(),
             Some(if ehlo == CHUNKING {
-                32
+                64
             } else if ehlo == PIPELINING {
                 2
             } else {

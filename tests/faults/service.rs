@@ -227,7 +227,7 @@ impl Scene {
         let lines = if self == Self::Small { 20 } else { 7000 };
         let mut letter = Letter::new("first", &["bob"], lines);
         // Whoever this test is, root or not, is the service's own user and may send as anybody.
-        letter.sender = "alice@example.org".to_owned();
+        "alice@example.org".clone_into(&mut letter.sender);
         letter
     }
 
@@ -340,7 +340,7 @@ fn suffer(scene: Scene, fault: Fault) -> Aftermath {
         machine.start();
     }
     let mut second = Letter::new("second", &["carol"], 3);
-    second.sender = "alice@example.org".to_owned();
+    "alice@example.org".clone_into(&mut second.sender);
     let second_heard = machine.send(&second);
     let is_up = machine.is_up();
     let said = fs::read_to_string(machine.path("said")).unwrap_or_default();
@@ -393,7 +393,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn add(&mut self, after: Aftermath) {
+    fn add(&mut self, after: &Aftermath) {
         self.points += 1;
         self.missed += usize::from(after.missed);
         self.doubled += usize::from(after.doubled);
@@ -422,7 +422,7 @@ fn sweep(scene: Scene, faults: &[Fault]) -> Vec<String> {
             scope.spawn(|| {
                 while let Some(&fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let after = suffer(scene, fault);
-                    figures.lock().unwrap_or_else(PoisonError::into_inner).add(after);
+                    figures.lock().unwrap_or_else(PoisonError::into_inner).add(&after);
                 }
             });
         }

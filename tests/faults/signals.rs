@@ -245,7 +245,7 @@ fn a_sleeping_runner_wakes_for_every_letter_and_for_the_time_and_is_ended_by_a_s
     let descriptors = || {
         let names =
             std::fs::read_dir(process.join("fd")).unwrap().filter_map(|name| name.ok()?.path().read_link().ok());
-        Vec::from_iter(names.map(|name| name.display().to_string()))
+        names.map(|name| name.display().to_string()).collect::<Vec<_>>()
     };
     let is_asleep = || {
         let words = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
