@@ -54,8 +54,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     }
     let Some((line, smarthost)) = smarthost else {
         return Err(format!(
-            "{} names no SMARTHOST: dma then delivers to the recipients' own servers, which is not done here; ask your provider for \
-             its relay",
+            "{} names no SMARTHOST: dma then delivers to the recipients' own servers; an account with host = \"mx\" does that, and a \
+             provider's relay is the better way",
             path.display()
         ));
     };

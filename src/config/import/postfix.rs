@@ -121,8 +121,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     let parameters = Parameters::read(text, &host);
     let Some((at, relayhost)) = parameters.get("relayhost") else {
         return Err(format!(
-            "{} names no relayhost: Postfix then delivers to the recipients' own servers, which is not done here; ask your provider \
-             for its relay",
+            "{} names no relayhost: Postfix then delivers to the recipients' own servers; an account with host = \"mx\" does that, and \
+             a provider's relay is the better way",
             path.display()
         ));
     };
