@@ -28,6 +28,8 @@ pub struct Scene {
     before: Option<Vec<&'static str>>,
     /// The dialogue of `-v` is left out.
     said_only: bool,
+    /// Of a check's findings, only what is wrong.
+    only_faults: bool,
     /// The queue's directory is there, and everybody may write to it.
     open_queue: bool,
 }
@@ -45,6 +47,7 @@ fn scene(name: &'static str) -> Scene {
         files: Vec::new(),
         before: None,
         said_only: false,
+        only_faults: false,
         open_queue: false,
     }
 }
@@ -100,6 +103,12 @@ impl Scene {
         self
     }
 
+    /// Of a check's findings, only what is wrong: the rest is the machine's.
+    fn only_faults(mut self) -> Self {
+        self.only_faults = true;
+        self
+    }
+
     fn open_queue(mut self) -> Self {
         self.open_queue = true;
         self
@@ -135,14 +144,19 @@ impl Scene {
         }
         world = world.called(self.program);
         let ids = ids(&world);
+        let id = ids.first().map_or("", String::as_str);
+        let place = home.display().to_string();
         let words: Vec<String> =
-            self.words.iter().map(|word| word.replace("QUEUEID", ids.first().map_or("", |id| id))).collect();
+            self.words.iter().map(|word| word.replace("QUEUEID", id).replace("HOME", &place)).collect();
         let ran = world.run(&words, self.input.as_bytes());
         let mut text = format!("## {}\n$ {} {}\n", self.name, self.program, self.words.join(" ").escape_debug());
         let status = ran.status.map_or_else(|signal| format!("signal {signal}"), |status| status.to_string());
         let _ = writeln!(text, "= {status}");
         let is_dialogue = |line: &&str| self.said_only && ["> ", "< ", "* "].iter().any(|mark| line.starts_with(mark));
         for line in ran.stdout.lines().chain(ran.stderr.lines()).filter(|line| !is_dialogue(line)) {
+            if self.only_faults && !line.contains('✗') {
+                continue;
+            }
             let line = line.replace(&home.display().to_string(), "HOME").replace(&relay.address.to_string(), "RELAY");
             let line = line.replace(&relay.address.port().to_string(), "PORT").replace(&relay.identity.pin(), "PIN");
             let _ = writeln!(text, "{}", without_ids(&line));
@@ -185,6 +199,8 @@ pub fn all() -> Vec<(&'static str, Vec<Scene>)> {
         ("The relay's verdict, without one", verdict("off")),
         ("The queue", queue()),
         ("The tool", tool()),
+        ("Mail from people", mail()),
+        ("Setting up", setting_up()),
     ]
 }
 
@@ -409,5 +425,46 @@ fn tool() -> Vec<Scene> {
             "/nonexistent/x",
         ]),
         scene("a service without a configuration").program("pillarbox").words(&["serve", "-C", "/nonexistent.toml"]),
+    ]
+}
+
+fn mail() -> Vec<Scene> {
+    let mail = |name, words: &[&'static str]| scene(name).program("pillarbox").words(&[&["mail"], words].concat());
+    vec![
+        mail("all is well", &["-s", "x", "bob@example.org"]),
+        mail("nobody is named", &["-s", "x"]),
+        mail("an unknown option", &["--frobnicate", "bob@example.org"]),
+        mail("an option behind a recipient", &["bob@example.org", "-s"]),
+        mail("an address that is none", &["bob@exa mple.org"]),
+        mail("a file that is not there", &["-a", "/nonexistent/report.pdf", "bob@example.org"]),
+        mail("a directory", &["-a", "/usr", "bob@example.org"]),
+        mail("a field that is an option, too", &["-S", "To=ann@example.org", "bob@example.org"]),
+        mail("a NUL in the text", &["bob@example.org"]).input("hel\0lo\n"),
+        mail("nothing to say", &["-E", "bob@example.org"]).input(""),
+        mail("the recipient is unknown", &["bob@example.org"])
+            .relay(Script::default().on("RCPT", "550 5.1.1 no such user")),
+        scene("mailx is asked to read mail").program("mailx").words(&["-f"]),
+        scene("mailx without a recipient").program("mailx").words(&[]),
+    ]
+}
+
+fn setting_up() -> Vec<Scene> {
+    let tool = |name| scene(name).program("pillarbox");
+    vec![
+        tool("no configuration for check").words(&["check", "-C", "/nonexistent.toml"]).only_faults(),
+        tool("login for an account that is not there").words(&["login", "wrok"]).input("s3cret\n"),
+        tool("login for an account whose password is elsewhere").words(&["login", "work"]).input("s3cret\n"),
+        tool("login with nothing typed").words(&["login", "--file", "work"]).input("\n"),
+        tool("logout from where nothing is").words(&["logout", "work"]),
+        tool("init where a configuration is").words(&["init"]).input(""),
+        tool("import of what is not there").words(&["import", "/nonexistent/msmtprc"]),
+        tool("import of what nobody knows").words(&["import", "HOME/strange.conf"]).file("strange.conf", "x\n", 0o600),
+        tool("import without a relay")
+            .words(&["import", "--from", "postfix", "HOME/main.cf"])
+            .file("main.cf", "myhostname = box.example\n", 0o600),
+        tool("import")
+            .words(&["import", "HOME/msmtprc"])
+            .file("msmtprc", "account work\nhost relay.example\nport 587\ntls on\nauth on\nuser a\npassword s3cret\nfrom a@example.com\n", 0o600),
+        tool("completions for a shell that nobody knows").words(&["completions", "tcsh"]),
     ]
 }

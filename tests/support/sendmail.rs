@@ -145,7 +145,7 @@ impl Sendmail {
         let program = self.home().join("bin").join(&self.called);
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
         let ours = match self.called.as_str() {
-            "pillarbox" => env!("CARGO_BIN_EXE_pillarbox").into(),
+            "pillarbox" | "mail" | "mailx" => env!("CARGO_BIN_EXE_pillarbox").into(),
             _ => super::household::sendmail(),
         };
         if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
