@@ -38,7 +38,7 @@ fuzz_target!(|data: &[u8]| {
         date: "Sat, 28 Nov 2026 00:00:00 +0000",
         message_id: "id@box.example",
         author: &author,
-        full_name: &full_name,
+        full_name: &|| full_name.clone(),
         rename: &|_, address| match address.domain.as_deref() {
             None => address.to_mailbox("box.example").ok().map(|mailbox| vec![mailbox]),
             Some("localhost") => Some(bob.to_vec()),

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use pillarbox::secret::{Identity, fuzz_netrc};
 
 fuzz_target!(|data: &[u8]| {
-    let whose = Identity { host: "h.example", user: "u" };
+    let whose = Identity { host: "h.example", user: "u", first: "h.example" };
     match fuzz_netrc(data, &whose) {
         Ok(Some(password)) => {
             let mut text = b"machine h.example login u password \"".to_vec();
