@@ -1,8 +1,7 @@
 //! `pillarbox serve`: the mail of a whole machine, from a socket to the relay, in one process.
 //!
 //! The sessions, the queue's runner and the supervisor's wishes come together here. A letter's 250 is said when it is
-//! durable; the runner, in a thread of its own, is knocked up by it at once. What a client may do follows from who it
-//! is: the kernel says that for the UNIX socket, and for TCP nobody does.
+//! durable; the runner, in a thread of its own, is knocked up by it at once.
 //!
 //! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that is
 //! wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM and SIGINT stop

@@ -47,18 +47,6 @@ pub struct Way<'a> {
     pub interrupt: Interrupt,
 }
 
-/// Sends one letter: opens a connection, sends, leaves without waiting for a good-bye.
-pub fn attempt(way: &Way<'_>, envelope: &Envelope, letter: &dyn Letter) -> Report {
-    match Connection::open(way) {
-        Ok(mut connection) => {
-            let report = connection.send(envelope, letter);
-            connection.close();
-            report
-        }
-        Err(unreached) => unreached.report(envelope),
-    }
-}
-
 /// An open session with one of an account's hosts.
 pub struct Connection {
     session: Session,

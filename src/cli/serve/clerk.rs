@@ -1,4 +1,7 @@
 //! Takes the letters of one session: who may send as whom, how much, and what is written above a letter.
+//!
+//! What a client may do follows from who it is: the kernel says that for the UNIX socket, and for TCP nobody does.
+//! Whether there is room for a letter is [`super::room`]'s to say.
 
 use super::House;
 use super::book::Book;

@@ -148,7 +148,7 @@ impl Revoked {
 /// Whether the path ended at an unknown issuer, or at a self-signed certificate that calls itself a CA (as
 /// `openssl req -x509` makes them), which the library refuses as a server's with an error that it keeps to
 /// itself. Both come after it has checked the certificate's dates; a test holds it to that.
-pub(super) fn is_about_issuer(error: &Error) -> bool {
+fn is_about_issuer(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
         Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.to_string() == "CaUsedAsEndEntity",
