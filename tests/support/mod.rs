@@ -23,6 +23,7 @@ pub mod postfix;
 pub mod relay;
 pub mod screen;
 pub mod sendmail;
+pub mod server;
 pub mod terminal;
 pub mod tokens;
 pub mod typist;
