@@ -18,6 +18,7 @@ pub mod letter;
 pub mod machine;
 pub mod names;
 pub mod network;
+pub mod opensmtpd;
 pub mod peer;
 pub mod postfix;
 pub mod relay;
