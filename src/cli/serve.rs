@@ -23,7 +23,7 @@ use crate::envelope::{Envelope, Mailbox, Recipient, ReversePath};
 use crate::message::fields::Field;
 use crate::message::{LoneDot, Message, Unreadable};
 use crate::outcome::printable;
-use crate::queue::{Id, Queue, RunnerLock, Spool};
+use crate::queue::{Id, Queue, RunnerLock, Spool, Wake};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Limits, Notify, Patience, Peer, Service, TooMany, Visit};
 use crate::settle::Rules;
 use crate::smtp::interrupt::{Ending, Interrupt};
@@ -300,6 +300,7 @@ impl House<'_> {
                 queue: &self.queue,
                 interrupt: interrupt.clone(),
             };
+            let began = run::spent();
             let urged = std::mem::take(&mut *self.urged.lock().unwrap_or_else(PoisonError::into_inner));
             let wait = runs.turn(&mut swept, &urged).unwrap_or_else(|error| {
                 tracing::error!(message = "unable", reason = %error);
@@ -308,10 +309,16 @@ impl House<'_> {
             if interrupt.is_winding_down() {
                 return;
             }
-            if let Err(error) = lock.wait(wait) {
-                tracing::error!(message = "unable", reason = format!("the runner cannot wait: {error}"));
-                thread::sleep(PAUSE);
-            }
+            let pause = match lock.wait(wait) {
+                Ok(Wake::Triggered) if !interrupt.is_winding_down() => run::breather(began),
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    tracing::error!(message = "unable", reason = format!("the runner cannot wait: {error}"));
+                    PAUSE
+                }
+            };
+            run::sleep(pause, interrupt);
+            lock.drain();
         }
     }
 
