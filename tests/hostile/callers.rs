@@ -532,7 +532,7 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
 
 #[test]
 fn a_caller_who_stalls_keeps_no_relay_waiting_and_can_be_ended() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         let relay = Relay::start(Script::open());
         let home = Sendmail::to(&relay);
         home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
