@@ -4,7 +4,7 @@
 //! durable; the runner, in a thread of its own, is knocked up by it at once.
 //!
 //! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that is
-//! wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM and SIGINT stop
+//! wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM, SIGINT and SIGQUIT stop
 //! the service within ten seconds: see `serve` for the sessions; letters that are on their way to the relay may arrive,
 //! and what has not by then is put off.
 

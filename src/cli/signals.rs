@@ -1,4 +1,4 @@
-//! Signals as a value: what SIGTERM, SIGINT and SIGHUP mean depends on how far the letter has come.
+//! Signals as a value: what SIGTERM, SIGINT, SIGQUIT and SIGHUP mean depends on how far the letter has come.
 //!
 //! They are blocked in every thread and waited for in one of their own, so that nothing dies half-way: before
 //! standard input has ended they mean "no mail" and exit 75 at once; during an attempt they end the attempt, and
@@ -21,7 +21,7 @@ pub fn block() {
 }
 
 fn ours() -> SigSet {
-    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])
+    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP])
 }
 
 /// Tells of each signal, in a thread of its own, for as long as the process lives.

@@ -36,7 +36,7 @@ fn until_it_listens(child: &Child) {
 
 #[test]
 fn a_signal_before_the_end_of_standard_input_means_no_mail() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         for mode in ["-odi", "-odq"] {
             let sink = Sink::open();
             let house = House::new(&sink);
@@ -58,7 +58,7 @@ fn a_signal_before_the_end_of_standard_input_means_no_mail() {
 
 #[test]
 fn a_signal_during_the_attempt_commits_the_letter() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         let sink = Sink::open();
         sink.set(Mood::SilentAfterMail("alice"));
         let house = House::new(&sink);
