@@ -95,6 +95,12 @@ pub enum Action {
     Remove(Named),
 }
 
+impl Default for Action {
+    fn default() -> Self {
+        Self::List { json: false, failed: false, only: Only::default() }
+    }
+}
+
 /// Letters by their ids, or by what they have in common.
 #[derive(Debug, clap::Args)]
 pub struct Named {
