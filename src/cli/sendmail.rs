@@ -170,6 +170,8 @@ pub(super) fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishe
         recipients.extend(parse_list(word).map_err(|error| Why::BadAddress(word.clone(), error))?);
     }
     let sender = delivery.sender.as_deref();
+    // What listings write for the null reverse-path, and msmtp takes for it.
+    let sender = sender.map(|text| if text.eq_ignore_ascii_case("MAILER-DAEMON") { "<>" } else { text });
     let sender = sender.map(|text| parse_sender(text).map_err(|error| Why::BadAddress(text.to_owned(), error)));
     Ok(Wishes {
         account: delivery.account.clone(),
