@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve};
+use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve, signals};
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -87,6 +87,7 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         }
         Ok(Words { command: Command::Check(words) }) => {
             sendmail::settle_in();
+            signals::leave();
             check::main(face, &words)
         }
         Ok(Words { command: Command::Serve { config } }) => {

@@ -36,7 +36,12 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if program == run::RUNNER {
         return run::background(face, &Vec::from_iter(words));
     }
-    match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
+    let meant = options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?));
+    // The others may end at any moment: a letter of -bs is its client's until it hears 250.
+    if !matches!(meant, Ok(Command::Deliver(_) | Command::RunQueue(_))) {
+        signals::leave();
+    }
+    match meant {
         Err(usage) => {
             drain();
             face.say(&format!("{}; nothing was sent. Try {program} --help", printable(&usage.to_string())));
