@@ -203,7 +203,7 @@ pub const OPTIONS: &[Row] = &[
     own("--tls-force-sslv3", "", Nothing, Ignored, "never spoken"),
     own("--tls-min-dh-prime-bits", "number", Value, Ignored, "finite-field Diffie-Hellman is not spoken"),
     own("--tls-priorities", "string", Value, Ignored, "the ciphers are strong as they are"),
-    own("--configure", "address", Value, Refused,  "write the account by hand, see pillarbox-msmtprc(5)"),
+    own("--configure", "address", Value, Refused,  "pillarbox init finds what an address needs; see pillarbox-msmtprc(5) for the rest"),
     own("--rmqs", "what",      Value,    Refused,  "ETRN is for hosts that receive mail"),
 ];
 
