@@ -193,6 +193,7 @@ fn assert_screen(name: &str, screen: &str) {
 fn the_list_fits_its_terminal_and_is_whole_in_a_pipe() {
     let desk = Desk::new();
     assert_screen("list-pipe.txt", &desk.says(&["list"]));
+    assert_screen("list-pipe.txt", &desk.says(&[]));
     if !here(&["tmux"]) {
         return;
     }

@@ -28,6 +28,7 @@ impl Terminal {
     /// The terminal, where standard input is one. From here on a signal leaves it as it was and ends the process.
     pub fn open() -> Option<Self> {
         if !io::stdin().is_terminal() {
+            signals::leave();
             return None;
         }
         let tty = OpenOptions::new().read(true).write(true).open("/dev/tty").ok()?;

@@ -189,6 +189,13 @@ const CASES: &[Case] = &[
         &["deferred Mail 451", "relayed"],
         &["a: ", "b: 1"],
     ),
+    Case(
+        CHUNKING,
+        &[("MAIL#1", "451 busy"), ("RCPT#1", "250 strange")],
+        &["a", "b"],
+        &["deferred Mail 451", "relayed"],
+        &["a: 0", "b: 1"],
+    ),
     // MAIL refused: its echoes count for nothing.
     Case(
         NEITHER,
