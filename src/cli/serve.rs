@@ -16,11 +16,11 @@ mod room;
 use super::configuration;
 use super::exit::{self, sysexits};
 use super::host::{self, Host};
-use super::run::Runs;
+use super::run::{self, Runs};
 use super::sendmail::Face;
 use super::{log, signals};
 use crate::config::Serve;
-use crate::queue::{Id, Queue, RunnerLock};
+use crate::queue::{Id, Queue, RunnerLock, Wake};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Notify, Peer, Service, Visit};
 use crate::smtp::interrupt::{Ending, Interrupt};
 use crate::smtp::server::{End, serve};
@@ -237,6 +237,7 @@ impl House<'_> {
                 queue: &self.queue,
                 interrupt: interrupt.clone(),
             };
+            let began = run::spent();
             let urged = std::mem::take(&mut *self.urged.lock().unwrap_or_else(PoisonError::into_inner));
             let wait = runs.turn(&mut swept, &urged).unwrap_or_else(|error| {
                 tracing::error!(message = "unable", reason = %error);
@@ -245,10 +246,16 @@ impl House<'_> {
             if interrupt.is_winding_down() {
                 return;
             }
-            if let Err(error) = lock.wait(wait) {
-                tracing::error!(message = "unable", reason = format!("the runner cannot wait: {error}"));
-                thread::sleep(PAUSE);
-            }
+            let pause = match lock.wait(wait) {
+                Ok(Wake::Triggered) if !interrupt.is_winding_down() => run::breather(began),
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    tracing::error!(message = "unable", reason = format!("the runner cannot wait: {error}"));
+                    PAUSE
+                }
+            };
+            run::sleep(pause, interrupt);
+            lock.drain();
         }
     }
 
