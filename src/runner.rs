@@ -76,7 +76,11 @@ impl Tally {
 
 /// When the next attempt of any letter is due; `None` where nobody waits for one. Letters of which that is `known` are not
 /// looked at.
-pub fn next_due(queue: &Queue, now: SystemTime, known: &HashMap<Id, SystemTime>) -> Result<Option<SystemTime>, Error> {
+pub(crate) fn next_due(
+    queue: &Queue,
+    now: SystemTime,
+    known: &HashMap<Id, SystemTime>,
+) -> Result<Option<SystemTime>, Error> {
     let due = |id| {
         let look = || queue.look(id).ok().filter(|listed| !matches!(listed.state, State::Hold | State::Failed));
         known.get(&id).copied().or_else(|| Some(look()?.letter.next_attempt(now)))

@@ -51,8 +51,11 @@ fn no_secret_and_no_line_of_a_stranger_stands_in_what_is_written() {
     assert!(error.ends_with("cannot be read: line 3 has a control character in it"), "{error}");
 }
 
-/// The files of each program's configuration, the first being the one that is named, and how their lines begin.
-const FILES: [(Program, &[(&str, &[&str])]); 6] = [
+/// A file's name, and how its lines begin.
+type Begins = (&'static str, &'static [&'static str]);
+
+/// The files of each program's configuration, the first being the one that is named.
+const FILES: [(Program, &[Begins]); 6] = [
     (
         Program::Msmtp,
         &[(".msmtprc", &["host ", "user ", "password ", "account ", "from ", "tls ", "eval echo ", "port ", "x "])],
@@ -220,7 +223,7 @@ proptest! {
             let lines = lines.iter().map(|&(begin, end)| format!("{}{}\n", begins[begin % begins.len()], ENDS[end]));
             let text = lines.collect::<String>().replace("DIR", &dir.path().display().to_string());
             std::fs::write(dir.path().join(name), &text)?;
-            told.push_str(&format!("{name}:\n{text}"));
+            told.extend([name, ":\n", &text]);
         }
         if let Ok(imported) = read(program, &dir.path().join(files[0].0), &[], &Surroundings::default()) {
             let written = emit(&imported, Path::new("/home/a/.config/pillarbox/config.toml"));
