@@ -176,8 +176,10 @@ fn text_part(kind: Kind, letter: &Letter, told: &[Told<'_>], original: &Original
         .extend(told.iter().map(|told| format!("<{}>\n{}", printable(&told.to.mailbox.to_string()), told.sentence())));
     let mut text = String::new();
     for paragraph in paragraphs {
+        // What goes on beneath a recipient is set in, so that it is seen to belong there; the rest is prose.
+        let fold = if paragraph.starts_with('<') { "\r\n    " } else { "\r\n" };
         for line in paragraph.split('\n') {
-            wrap(&mut text, line, "\r\n    ");
+            wrap(&mut text, line, fold);
             text.push_str("\r\n");
         }
         text.push_str("\r\n");

@@ -308,7 +308,8 @@ impl Counter<'_, '_> {
     }
 
     fn masqueraded(&self, sender: &Mailbox) -> Result<Option<Mailbox>, Why> {
-        let Some(other) = choose::masquerade(&self.settings.names.masquerade, sender) else { return Ok(None) };
+        let pairs = &self.settings.names.masquerade;
+        let Some(other) = choose::masquerade(pairs, sender, self.domain()) else { return Ok(None) };
         let bad = |error: String| Why::NoAccount(format!("masquerade: \"{other}\" {error}"));
         let address = parse_sender(other).map_err(|error| bad(error.to_string()))?;
         address.map(|address| address.to_mailbox(self.domain()).map_err(|error| bad(error.to_string()))).transpose()
@@ -620,6 +621,14 @@ mod tests {
         let (envelope, header) = prepared(&settings(), to("x@y.org"), "From: Cron <root>\nReply-To: root\n\n").unwrap();
         assert_eq!(envelope, "ops@x.org > x@y.org");
         assert!(header.starts_with("From: Cron <ops@x.org>\nReply-To: root@box.example\n"), "{header}");
+        // A name alone is one of this machine.
+        let mut settings = settings();
+        settings.names.masquerade[0].0 = "ROOT".to_owned();
+        for (from, expected) in [("root", "ops@x.org"), ("root@box.example", "ops@x.org"), ("root@y.org", "root@y.org")]
+        {
+            let wishes = Wishes { sender: Some(parse_sender(from).unwrap()), ..to("x@y.org") };
+            assert_eq!(prepared(&settings, wishes, "\n").unwrap().0, format!("{expected} > x@y.org"));
+        }
     }
 
     #[test]
@@ -631,6 +640,8 @@ mod tests {
         let (envelope, _) =
             prepared(&settings(), Wishes { sender: Some(None), ..wishes() }, "From: a@z.org\n\n").unwrap();
         assert_eq!(envelope, " > x@y.org", "a null path is nobody's to change");
+        let (_, header) = prepared(&settings(), wishes(), "From: <>\n\n").unwrap();
+        assert!(header.starts_with("From: Root <relay@isp.example>\nDate"), "nobody is to be answered: {header}");
         let (_, header) = prepared(&settings(), wishes(), "From: Me <relay@isp.example>\n\n").unwrap();
         assert!(header.starts_with("From: Me <relay@isp.example>\nDate"), "{header}");
     }

@@ -276,6 +276,19 @@ fn a_queue_that_cannot_take_a_letter_is_a_fault_and_one_with_letters_a_remark() 
 }
 
 #[test]
+fn a_log_that_cannot_be_written_is_a_remark() {
+    let relay = Relay::start(Script::default());
+    let tool = tool(&relay, "");
+    let config = std::fs::read_to_string(tool.home().join("config.toml")).unwrap();
+    let (good, bad) = (tool.home().join("log"), tool.home().join("nowhere/log"));
+    let log = format!("log = [{good:?}, {bad:?}]\n{config}");
+    tool.put("config.toml", &log);
+    let ran = check(&tool, &[]);
+    says(&ran, 0, &[&format!("! the log {} cannot be written: No such file", bad.display()), "Mail goes out."]);
+    assert!(!ran.stdout.contains(&format!("{} cannot", good.display())) && !good.exists(), "{ran:?}");
+}
+
+#[test]
 fn a_configuration_with_mistakes_is_told_line_by_line() {
     let relay = Relay::start(Script::default());
     let tool = tool(&relay, "hosst = \"x\"\n");

@@ -140,6 +140,11 @@ fn rows() -> Vec<Row> {
             ..row("a relay that puts it off, without")
         },
         Row {
+            words: &["-f", "mailer-daemon", "a@y.test"],
+            envelope: Some(" -> a@y.test"),
+            ..row("with the null sender's name")
+        },
+        Row {
             rc: no_queue,
             script: Script::open().on("RCPT", "550 5.1.1 no such user"),
             status: 67,
@@ -370,6 +375,26 @@ fn an_account_can_be_made_of_arguments() {
     let ran = world.run(&words, b"Subject: x\n\nhello\n");
     assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""));
     assert_eq!(relay.finish()[0].letters.len(), 1);
+}
+
+#[test]
+fn the_queue_is_off_or_on_by_an_argument() {
+    if is_under_test() {
+        return;
+    }
+    for (rc, word, status) in
+        [("", "--queue=off", 75), ("queue off\n", "--queue=on", 0), ("queue off\n", "-i", 75), ("", "-i", 0)]
+    {
+        let relay = Relay::start(Script::open().on("RCPT", "451 4.3.0 later"));
+        let (ip, port) = (relay.address.ip(), relay.address.port());
+        let world = world(&relay, &format!("host {ip}\nport {port}\nfrom me@x.test\n{rc}"));
+        let ran = world.run(&[word, "a@y.test"], b"Subject: x\n\nhello\n");
+        assert_eq!(ran.status, Ok(status), "{rc}{word}: {ran:?}");
+        relay.finish();
+    }
+    let relay = Relay::start(Script::open());
+    let ran = world(&relay, "host localhost\n").run(&["--queue=no", "a@y.test"], b"");
+    assert_eq!(ran.status, Ok(64), "{ran:?}");
 }
 
 #[test]

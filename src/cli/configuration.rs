@@ -78,7 +78,8 @@ fn sources<'a>(host: &'a Host, argument: Option<&Path>) -> Sources<'a> {
 /// does not mean the service's.
 pub fn or_service(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
     match service(host, argument)? {
-        Some(socket) if arguments.is_empty() => Ok(super::service::configuration(&socket)),
+        // The service's letters are its own to keep, whatever the caller says of a queue.
+        Some(socket) if arguments.iter().all(is_about_queue) => Ok(super::service::configuration(&socket)),
         _ => load_with(host, argument, arguments),
     }
 }
@@ -122,11 +123,18 @@ pub fn trusts_arguments() -> bool {
     host::variable("PILLARBOX_ARGUMENTS").is_some_and(|word| word == "trusted")
 }
 
+/// `--queue=off`, which goes over a configuration of any format.
+fn is_about_queue((keyword, _): &Argument) -> bool {
+    keyword == "queue"
+}
+
 fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Option<Configuration>, String> {
-    let sources =
-        Sources { arguments: arguments.to_vec(), trusts_arguments: trusts_arguments(), ..sources(host, argument) };
+    let (queue, arguments): (Vec<Argument>, Vec<Argument>) = arguments.iter().cloned().partition(is_about_queue);
+    let typed = queue.last().map(|(_, value)| value == "on");
+    let is_plain = arguments.is_empty();
+    let sources = Sources { arguments, trusts_arguments: trusts_arguments(), ..sources(host, argument) };
     let settings = load::load(&sources).map_err(|broken| broken.to_string())?;
-    // A wish of the caller's, for which the same file need not be written twice; an argument cannot say it.
+    // A wish of the caller's, for which the same file need not be written twice.
     let queue = match host::variable("PILLARBOX_QUEUE").as_deref().map(OsStr::as_bytes) {
         None => None,
         Some(b"on") => Some(true),
@@ -135,7 +143,7 @@ fn find_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Re
     };
     Ok(settings.map(|mut settings| {
         // Whoever runs the queue later does not know what was typed here.
-        settings.queue.enabled = queue.unwrap_or(settings.queue.enabled) && arguments.is_empty();
+        settings.queue.enabled = typed.or(queue).unwrap_or(settings.queue.enabled) && is_plain;
         let queue_dir = place(host, settings.queue.dir.clone());
         Configuration { settings, queue_dir, argument: argument.map(Path::to_owned), service: None }
     }))

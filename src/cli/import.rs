@@ -37,6 +37,7 @@ pub struct Words {
 /// Runs it. Returns the exit status.
 pub fn main(face: Face<'_>, words: &Words) -> u8 {
     super::sendmail::settle_in();
+    super::signals::leave();
     let host = Host::look();
     let imported = match words.files.split_first() {
         Some((file, companions)) => named(words, file, companions, &host),

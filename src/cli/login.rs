@@ -11,6 +11,7 @@ use super::consent::{self, Way};
 use super::exit::sysexits;
 use super::host::Host;
 use super::sendmail::{Face, settle_in};
+use super::signals;
 use super::terminal::{self, Terminal};
 use crate::config::{Account, Keepsake, PasswordSource, Settings, choose};
 use crate::deliver::identity;
@@ -108,6 +109,7 @@ pub fn login(face: Face<'_>, words: &Login) -> u8 {
 /// Takes it away.
 pub fn logout(face: Face<'_>, words: &Logout) -> u8 {
     settle_in();
+    signals::leave();
     tell(face, log_out(words))
 }
 
@@ -218,6 +220,7 @@ fn log_in(face: Face<'_>, words: &Login) -> Result<String, Failed> {
     place.check().map_err(|why| no_keyring(&why))?;
     let secret = match (oauth, words.oauth) {
         (Some(oauth), way) => {
+            signals::leave();
             let client = Client { oauth, whose: &whose, env: &env };
             let asked = consent::ask(face, client, way.unwrap_or(Way::Auto));
             asked.map_err(|why| {

@@ -402,15 +402,18 @@ impl Run {
     /// The value of `-q`.
     fn read(&mut self, value: &str) -> Result<(), Usage> {
         let bad = || Usage::BadValue("-q", value.to_owned());
+        // The ! stands before the letter in sendmail's manual, and behind it in older ones.
+        let (before, value) = value.strip_prefix('!').map_or((false, value), |rest| (true, rest));
         let field = match value.chars().next() {
+            Some('I') => Field::Id,
+            Some('R') => Field::Recipient,
+            Some('S') => Field::Sender,
+            _ if before => return Err(bad()),
             None => return Ok(()),
             Some('f') if value == "f" => {
                 self.all = true;
                 return Ok(());
             }
-            Some('I') => Field::Id,
-            Some('R') => Field::Recipient,
-            Some('S') => Field::Sender,
             Some(_) => {
                 // `-qp30m` is sendmail's persistent runner: to us the same as `-q30m`.
                 let time = value.strip_prefix('p').unwrap_or(value);
@@ -419,7 +422,7 @@ impl Run {
             }
         };
         let text = value.get(1..).unwrap_or_default();
-        let (negated, text) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
+        let (negated, text) = text.strip_prefix('!').map_or((before, text), |rest| (true, rest));
         if text.is_empty() {
             return Err(bad());
         }
@@ -555,6 +558,10 @@ mod tests {
             assert_eq!(interval(text), want.map(Duration::from_secs), "{text}");
         }
         assert_eq!(interval("99999999999999999999d"), None);
+        for line in ["-q!", "-q!f", "-q!30m", "-q!R"] {
+            assert!(command("sendmail", line).is_err(), "{line}");
+        }
+        assert_eq!(command("sendmail", "-qSops@ -q!Rexample.org"), command("sendmail", "-qSops@ -qR!example.org"));
         let Ok(Command::RunQueue(run)) = command("sendmail", "-qSops@ -qR!example.org") else { panic!() };
         let to = |a: &str| vec![a.to_owned()];
         let passes = |sender: &str, rcpt| run.only.iter().all(|f| f.takes("1A", sender, &to(rcpt)));

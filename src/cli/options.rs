@@ -145,7 +145,7 @@ pub const OPTIONS: &[Row] = &[
     row("-oi", "", Nothing, Honoured, "as -i"),
     row("-q", "f",          Attached, Honoured, "-qf: run everything now, due or not"),
     row("-q", "time",       Attached, Honoured, "-q30m: stay, and run what is due every 30 minutes"),
-    row("-q", "I|R|S[!]text", Attached, Honoured, "-qI, -qR, -qS: only letters whose id, recipient or sender contains text (!: does not)"),
+    row("-q", "[!]I|R|Stext", Attached, Honoured, "-qI, -qR, -qS: only letters whose id, recipient or sender contains text (!: does not)"),
     row("--help",    "", Nothing, Honoured, "print this"),
     row("--version", "", Nothing, Honoured, "print the version"),
 
@@ -178,6 +178,7 @@ pub const OPTIONS: &[Row] = &[
     own("--protocol", "name",  Value,    Honoured, "as in the msmtprc"),
     own("--proxy-host", "name", Value,   Honoured, "as in the msmtprc; guarded"),
     own("--proxy-port", "number", Value, Honoured, "as in the msmtprc; guarded"),
+    own("--queue", "on|off",   Value,    Honoured, "as in the msmtprc"),
     own("--remove-bcc-headers", "switch", Attached, Honoured, "as in the msmtprc"),
     own("--set-date-header", "switch", Attached, Honoured, "as in the msmtprc"),
     own("--set-from-header", "switch", Attached, Honoured, "as in the msmtprc"),
@@ -202,7 +203,7 @@ pub const OPTIONS: &[Row] = &[
     own("--tls-force-sslv3", "", Nothing, Ignored, "never spoken"),
     own("--tls-min-dh-prime-bits", "number", Value, Ignored, "finite-field Diffie-Hellman is not spoken"),
     own("--tls-priorities", "string", Value, Ignored, "the ciphers are strong as they are"),
-    own("--configure", "address", Value, Refused,  "write the account by hand, see pillarbox-msmtprc(5)"),
+    own("--configure", "address", Value, Refused,  "pillarbox init finds what an address needs; see pillarbox-msmtprc(5) for the rest"),
     own("--rmqs", "what",      Value,    Refused,  "ETRN is for hosts that receive mail"),
 ];
 

@@ -5,7 +5,7 @@
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
-use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve};
+use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve, signals};
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -27,8 +27,9 @@ enum Command {
         /// Read this configuration.
         #[arg(short = 'C', value_name = "FILE")]
         config: Option<PathBuf>,
+        /// Without any: list.
         #[command(subcommand)]
-        action: queue::Action,
+        action: Option<queue::Action>,
     },
     /// See whether mail would go out, and what mends it where it would not.
     Check(check::Words),
@@ -82,10 +83,11 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     match Words::try_parse_from([program.into()].into_iter().chain(words)) {
         Ok(Words { command: Command::Queue { config, action } }) => {
             sendmail::settle_in();
-            queue::main(face, config.as_deref(), &action)
+            queue::main(face, config.as_deref(), &action.unwrap_or_default())
         }
         Ok(Words { command: Command::Check(words) }) => {
             sendmail::settle_in();
+            signals::leave();
             check::main(face, &words)
         }
         Ok(Words { command: Command::Serve { config } }) => {

@@ -19,7 +19,7 @@ use super::configuration::{self, Configuration};
 use super::exit::sysexits;
 use super::host::{self, Host};
 use super::sendmail::Face;
-use super::{log, run};
+use super::{log, run, signals};
 use crate::outcome::printable;
 use crate::queue::{Id, Letter, Queue};
 use letter::{object, story, story_object};
@@ -95,6 +95,12 @@ pub enum Action {
     Remove(Named),
 }
 
+impl Default for Action {
+    fn default() -> Self {
+        Self::List { json: false, failed: false, only: Only::default() }
+    }
+}
+
 /// Letters by their ids, or by what they have in common.
 #[derive(Debug, clap::Args)]
 pub struct Named {
@@ -127,6 +133,9 @@ pub fn letters(host: &Host, config: Option<&Path>, failed: bool) -> Option<Vec<L
 
 /// Does it. Returns the exit status.
 pub fn main(face: Face<'_>, config: Option<&Path>, action: &Action) -> u8 {
+    if !matches!(action, Action::Run { .. } | Action::Watch { .. }) {
+        signals::leave();
+    }
     let host = Host::look();
     let trouble = match configuration::service(&host, config) {
         Ok(None) => match configuration::load(&host, config) {

@@ -58,7 +58,9 @@ pub fn refusal(why: &Why) -> String {
         Why::NoRecipients => "no recipients: neither the arguments nor the header name one".to_owned(),
         Why::BadAddress(text, error) => format!("\"{}\": {error}", printable(text)),
         Why::BadMailbox(text, bad) => format!("the address \"{}\" {bad}", printable(text)),
-        Why::BadField(text) | Why::NoAccount(text) | Why::Aliases(text) => printable(text),
+        Why::BadField(text) | Why::NoAccount(text) => printable(text),
+        // A problem a line, each of them printable.
+        Why::Aliases(text) => text.clone(),
         Why::Message(unreadable) => unreadable.to_string(),
         Why::Loop(hops) => format!("the letter has passed {hops} hosts: it is in a mail loop"),
         Why::Queue(error) => format!("the letter cannot be queued: {error}"),

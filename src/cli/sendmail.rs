@@ -36,7 +36,12 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
     if program == run::RUNNER {
         return run::background(face, &Vec::from_iter(words));
     }
-    match options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?)) {
+    let meant = options::parse(program, words).and_then(|typed| mean(program, guarded(typed)?));
+    // The others may end at any moment: a letter of -bs is its client's until it hears 250.
+    if !matches!(meant, Ok(Command::Deliver(_) | Command::RunQueue(_))) {
+        signals::leave();
+    }
+    match meant {
         Err(usage) => {
             drain();
             face.say(&format!("{}; nothing was sent. Try {program} --help", printable(&usage.to_string())));
@@ -170,6 +175,8 @@ pub(super) fn wishes(delivery: &Delivery, through_service: bool) -> Result<Wishe
         recipients.extend(parse_list(word).map_err(|error| Why::BadAddress(word.clone(), error))?);
     }
     let sender = delivery.sender.as_deref();
+    // What listings write for the null reverse-path, and msmtp takes for it.
+    let sender = sender.map(|text| if text.eq_ignore_ascii_case("MAILER-DAEMON") { "<>" } else { text });
     let sender = sender.map(|text| parse_sender(text).map_err(|error| Why::BadAddress(text.to_owned(), error)));
     Ok(Wishes {
         account: delivery.account.clone(),

@@ -1,8 +1,9 @@
-//! Signals as a value: what SIGTERM, SIGINT, SIGQUIT and SIGHUP mean depends on how far the letter has come.
+//! Signals as a value: what SIGTERM, SIGINT, SIGHUP and their kin mean depends on how far the letter has come.
 //!
 //! They are blocked in every thread and waited for in one of their own, so that nothing dies half-way: before
 //! standard input has ended they mean "no mail" and exit 75 at once; during an attempt they end the attempt, and
-//! the letter is committed to the queue; after that they mean nothing, because the end is near.
+//! the letter is committed to the queue; after that they mean nothing, because the end is near. Where nobody waits for
+//! a letter, they end the program.
 //! SIGXFSZ and SIGPIPE are never our death: a full disk is an error of write(2).
 
 use super::exit::sysexits;
@@ -20,8 +21,17 @@ pub fn block() {
     let _ = blocked.thread_block();
 }
 
+/// Those that ask a program to end, and those that would end it: to death by a signal some callers say success. An alarm
+/// outlives an exec, and so does a limit on time.
 fn ours() -> SigSet {
-    SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP])
+    use Signal::*;
+    SigSet::from_iter([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGVTALRM, SIGPROF])
+}
+
+/// Lets a signal end the process with 75 at any moment: for what can end as well by a power cut.
+pub fn leave() {
+    // Without the thread they wait for the end.
+    let _ = each(|_| std::process::exit(sysexits::TEMPFAIL.into()));
 }
 
 /// Tells of each signal, in a thread of its own, for as long as the process lives.

@@ -166,10 +166,12 @@ fn plain(mailbox: &Mailbox) -> String {
     format!("{}@{}", mailbox.local(), mailbox.domain())
 }
 
-/// What a sender becomes: the first pattern of a list of pairs that fits says it.
-pub fn masquerade<'a>(pairs: &'a [(String, String)], sender: &Mailbox) -> Option<&'a str> {
-    let sender = plain(sender);
-    pairs.iter().find(|(pattern, _)| glob(pattern, &sender)).map(|(_, address)| address.as_str())
+/// What a sender becomes: the first pattern of a list of pairs that fits says it. One without an @ is a name at `domain`.
+pub fn masquerade<'a>(pairs: &'a [(String, String)], sender: &Mailbox, domain: &str) -> Option<&'a str> {
+    let (whole, is_ours) = (plain(sender), sender.domain().eq_ignore_ascii_case(domain));
+    let fits =
+        |pattern: &str| glob(pattern, &whole) || is_ours && !pattern.contains('@') && glob(pattern, sender.local());
+    pairs.iter().find(|(pattern, _)| fits(pattern)).map(|(_, address)| address.as_str())
 }
 
 fn matches_one(patterns: &[String], address: &str) -> bool {

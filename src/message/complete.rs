@@ -123,15 +123,15 @@ pub fn from_field(full_name: &str, login: &str) -> Field {
 /// Puts the author in the place of whom the message names.
 fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
     let named: Vec<u8> = fields.first("From").map(|from| from.value().to_vec()).unwrap_or_default();
-    let same = std::str::from_utf8(&named)
-        .ok()
-        .and_then(|named| parse_folded(named).ok())
-        .is_some_and(|list| list.iter().all(|one| one.to_mailbox("").is_ok_and(|mailbox| mailbox == *with.author)));
-    if named.is_empty() || same {
+    // Of old octets that are no UTF-8 nothing is known.
+    let list = std::str::from_utf8(&named).ok().map(|named| parse_folded(named).unwrap_or_default());
+    let is_author = |one: &Address| one.to_mailbox("").is_ok_and(|mailbox| mailbox == *with.author);
+    let names_nobody = list.as_ref().is_some_and(Vec::is_empty);
+    if named.is_empty() || !names_nobody && list.is_some_and(|list| list.iter().all(is_author)) {
         return;
     }
     fields.set(Field::of("From", &author(with)));
-    if fields.first("Reply-To").is_none() {
+    if !names_nobody && fields.first("Reply-To").is_none() {
         let raw = [b"Reply-To:", named.as_slice(), b"\r\n"].concat();
         if let Some(field) = Field::new(raw) {
             fields.append(field);

@@ -251,9 +251,10 @@ impl Transaction {
 
     /// For each recipient with a command, in order: the server's answer to the letter, or what went wrong.
     pub fn results(self, plan: &Plan) -> Vec<Result<Reply, Fault>> {
-        let Self { protocol, manner, mail, recipients, each, end, .. } = self;
-        // After DATA, a refused MAIL has been followed by a lone dot, and its answer is not one to the letter.
-        let went = mail.is_none() || manner == Manner::Chunk;
+        let Self { protocol, mail, recipients, each, end, .. } = self;
+        // What a server says to a content behind a MAIL that it has refused is no answer to the letter: it may be one to
+        // the lone dot, and one that takes what it has no sender for is not believed.
+        let went = mail.is_none();
         let mut each = each.into_iter();
         let mut own = || each.next().filter(|_| protocol == Protocol::Lmtp && went);
         let mut one = |answer: Option<Result<(), Fault>>| match (answer, &end) {

@@ -1,6 +1,7 @@
 //! Signals, dead relays and dead runners: who has the letter then?
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 
@@ -36,7 +37,7 @@ fn until_it_listens(child: &Child) {
 
 #[test]
 fn a_signal_before_the_end_of_standard_input_means_no_mail() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGALRM] {
         for mode in ["-odi", "-odq"] {
             let sink = Sink::open();
             let house = House::new(&sink);
@@ -58,7 +59,7 @@ fn a_signal_before_the_end_of_standard_input_means_no_mail() {
 
 #[test]
 fn a_signal_during_the_attempt_commits_the_letter() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGXCPU] {
         let sink = Sink::open();
         sink.set(Mood::SilentAfterMail("alice"));
         let house = House::new(&sink);
@@ -74,6 +75,38 @@ fn a_signal_during_the_attempt_commits_the_letter() {
         house.run_dry();
         assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1, "{signal}");
         assert_eq!(letter.damaged(&sink.taken()), 0);
+    }
+}
+
+#[test]
+fn whoever_waits_for_a_client_or_a_relay_can_be_told_to_go() {
+    let sink = Sink::open();
+    let house = House::new(&sink);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut session =
+            house.command(&sendmail()).arg("-bs").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // It waits for the first command once it has greeted.
+        let mut greeting = [0; 4];
+        session.stdout.as_mut().unwrap().read_exact(&mut greeting).unwrap();
+        send_signal(&session, signal);
+        let (status, hung) = wait(&mut session);
+        assert!(!hung && status.code() == Some(75), "-bs, {signal}: {status}");
+
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = house.path("silent.toml");
+        let port = silent.local_addr().unwrap().port();
+        std::fs::write(&config, format!("[account.a]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n")).unwrap();
+        let mut check = house
+            .command(env!("CARGO_BIN_EXE_pillarbox"))
+            .arg("check")
+            .env("PILLARBOX_CONFIG", &config)
+            .spawn()
+            .unwrap();
+        let connection = silent.accept().unwrap();
+        send_signal(&check, signal);
+        let (status, hung) = wait(&mut check);
+        assert!(!hung && status.code() == Some(75), "check, {signal}: {status}");
+        drop(connection);
     }
 }
 

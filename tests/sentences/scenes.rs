@@ -266,6 +266,9 @@ fn configuration() -> Vec<Scene> {
         scene("a file that is not there").words(&["-C", "/nonexistent.toml", "bob@example.org"]),
         scene("aliases that lead in a circle").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"b\"\nb = \"a\"\n").words(&["a"]),
         scene("an alias that runs a program").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\n").words(&["a"]),
+        scene("aliases with several mistakes")
+            .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
+            .words(&["a"]),
         scene("an alias file with mistakes").program("newaliases").words(&[]).config(
             "alias_file = \"HOME/aliases\"\n[account.work]\nhost = \"h\"\n",
         ).file("aliases", "root ops@example.org\nops: |/bin/sh\nx: :include:/nonexistent\n", 0o600),

@@ -4,8 +4,11 @@ use super::super::configuration::Configuration;
 use super::super::exit::{self, sysexits};
 use super::super::host::Host;
 use super::finding::{Mark, Screen};
+use crate::config::{LogTo, SessionLog, SessionLogTo};
 use crate::queue::{Queue, State};
 use memchr::memmem;
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -43,7 +46,7 @@ pub(super) fn queue(screen: &mut Screen<'_>, configuration: &Configuration, host
         let text = format!("{} belongs to uid {owner}", dir.display());
         return screen.fault("queue", &text, None, sysexits::CANTCREAT);
     }
-    if host.uid != 0 && nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).is_err() {
+    if host.uid != 0 && access(dir, AccessFlags::W_OK).is_err() {
         return screen.fault("queue", &format!("{} cannot be written to", dir.display()), None, sysexits::CANTCREAT);
     }
     room(screen, dir);
@@ -77,10 +80,29 @@ pub(super) fn queue(screen: &mut Screen<'_>, configuration: &Configuration, host
     }
 }
 
+/// The log's files: nothing else would tell that they cannot be written.
+pub(super) fn log(screen: &mut Screen<'_>, targets: &[LogTo]) {
+    for target in targets {
+        let (LogTo::File(path) | LogTo::Sessions(SessionLog { to: SessionLogTo::File(path, ..), .. })) = target else {
+            continue;
+        };
+        // What is not there is made, in its directory.
+        let place = if path.exists() { path } else { path.parent().unwrap_or(path) };
+        let why = match access(place, AccessFlags::W_OK) {
+            Err(error) => error.desc().to_owned(),
+            Ok(()) if path.is_dir() => Errno::EISDIR.desc().to_owned(),
+            Ok(()) => continue,
+        };
+        let text = format!("the log {} cannot be written: {why}", path.display());
+        let mend = "Mail goes out all the same, but nothing says there what became of it.";
+        screen.tell("log", Mark::Note, &text, Some(mend));
+    }
+}
+
 /// A queue that was never needed: it is made with the first letter.
 fn unmade(screen: &mut Screen<'_>, dir: &Path) {
     let above = dir.ancestors().skip(1).find(|above| above.exists()).unwrap_or(Path::new("/"));
-    if nix::unistd::access(above, nix::unistd::AccessFlags::W_OK).is_err() {
+    if access(above, AccessFlags::W_OK).is_err() {
         let text =
             format!("{} is not there and cannot be made: {} is not ours to write to", dir.display(), above.display());
         return screen.fault("queue", &text, None, sysexits::CANTCREAT);

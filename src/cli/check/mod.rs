@@ -137,6 +137,7 @@ impl Check<'_, '_> {
         }
         self.screen.part("queue");
         around::queue(self.screen, self.configuration, self.host);
+        around::log(self.screen, &self.configuration.settings.log);
         let wanted: Vec<&Account> =
             settings.accounts.iter().filter(|account| only.is_none_or(|only| only == account.name)).collect();
         if wanted.is_empty() {

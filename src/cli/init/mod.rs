@@ -259,14 +259,18 @@ fn server(
     words: &Words,
     person: &Person<'_>,
 ) -> Result<(Candidate, Option<&'static Provider>), Failed> {
-    if let Some(name) = &words.host {
-        let tls = match (words.tls, words.port) {
+    if let Some(written) = &words.host {
+        // It may have its port with it, as in the file.
+        let split = written.rsplit_once(':').filter(|(name, _)| !name.contains(':') || name.ends_with(']'));
+        let split = split.and_then(|(name, port)| Some((name, Some(port.parse().ok()?))));
+        let (name, port) = split.unwrap_or((written, words.port));
+        let tls = match (words.tls, port) {
             (Some(How::Implicit), _) | (None, Some(465)) => Tls::Implicit,
             (Some(How::None), _) => Tls::Off,
             (Some(How::Starttls) | None, _) => Tls::StartTls,
         };
-        let port = words.port.unwrap_or(tls.default_port());
-        return Ok((Candidate { host: name.clone(), port, tls }, None));
+        let port = port.unwrap_or(tls.default_port());
+        return Ok((Candidate { host: name.trim_matches(['[', ']']).to_owned(), port, tls }, None));
     }
     let found = {
         let interrupt = Interrupt::default();

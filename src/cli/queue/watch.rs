@@ -11,10 +11,11 @@ use super::table::{Ink, View, cut, table, total, window};
 use crate::cli::exit::sysexits;
 use crate::cli::sendmail::Face;
 use crate::cli::signals;
+use crate::cli::terminal::key_by_key;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, PipeReader, Write};
@@ -147,18 +148,14 @@ struct Screen {
 impl Screen {
     fn take() -> io::Result<Self> {
         let modes = tcgetattr(rustix::stdio::stdin())?;
-        let mut raw = modes.clone();
         // Ctrl-C and Ctrl-Z are keys here: no signal finds the terminal in this state.
-        raw.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
         // A panic ends the process where it happens, and drops nothing.
         let (again, known) = (modes.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |panic| {
             Self::give_back(&again);
             known(panic);
         }));
-        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &raw)?;
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &key_by_key(&modes))?;
         let screen = Self { modes, view: View::of_stdout() };
         // A screen of its own, without a cursor.
         Self::write("\x1b[?1049h\x1b[?25l");

@@ -2,8 +2,8 @@
 //!
 //! What a mailrc says about sending through SMTP is honoured; what it says about reading mail is skipped without a
 //! word, and so is what is unknown. Nothing but what we use can be wrong. A file without an SMTP `mta`
-//! is no configuration. The lines are obeyed in order as s-nail does it: `set`, `unset`, `account`, `define`, `call`,
-//! `source`, `if`. An `account` block is obeyed last, over what the whole file has set, since s-nail obeys it when the
+//! is no configuration. The lines are obeyed in order as s-nail does it: `set`, `unset`, `alias`, `account`, `define`,
+//! `call`, `source`, `if`. An `account` block is obeyed last, over what the whole file has set, since s-nail obeys it when the
 //! account is chosen. No command is ever run. Loops, depth and growth are bounded. pillarbox-mailrc(5) is the page.
 
 mod condition;
@@ -12,6 +12,7 @@ mod relay;
 
 use super::problem::{Place, Problem};
 use super::{MAX_ACCOUNTS, MAX_PROBLEMS, Settings};
+use crate::message::address::parse_list;
 use lexer::{Line, Style, Word};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -72,7 +73,7 @@ pub(super) fn read(
     let relays = reader.relays(file);
     let mut problems = reader.problems;
     let is_mta = |problem: &Problem| problem.text.starts_with("mta:");
-    if relays.is_none() && !reader.is_unread && !problems.iter().any(is_mta) {
+    if relays.is_none() && !reader.is_unread && !reader.is_stopped && !problems.iter().any(is_mta) {
         return Ok(None);
     }
     // A macro that several accounts call is wrong once.
@@ -106,6 +107,8 @@ struct State {
     accounts: Vec<(String, Rc<Vec<Rc<Line>>>)>,
     /// The account that the file itself activates.
     active: Option<String>,
+    /// The aliases, and whom each stands for.
+    aliases: Vec<(String, Vec<String>)>,
 }
 
 impl State {
@@ -167,11 +170,19 @@ impl Reader<'_> {
                         self.branch(&command, line, frame, &mut branches)
                     }
                     Verb::Define | Verb::Account if line.text.trim_end().ends_with('{') => {
-                        let block: Vec<_> = lines
-                            .by_ref()
-                            .take_while(|line| !line.text.trim_start().starts_with('}'))
-                            .cloned()
-                            .collect();
+                        let mut is_closed = false;
+                        let mut block = Vec::new();
+                        for line in lines.by_ref() {
+                            is_closed = line.text.trim_start().starts_with('}');
+                            if is_closed {
+                                break;
+                            }
+                            block.push(line.clone());
+                        }
+                        if active && !is_closed {
+                            self.is_unread |= block.iter().any(|line: &Rc<Line>| line.text.contains("mta="));
+                            self.problem(line.place(start), "this block is never closed: it ends with a line of a }");
+                        }
                         if active {
                             self.keep_block(&command, line, frame, block);
                         }
@@ -289,6 +300,12 @@ impl Reader<'_> {
             Verb::Unset => words.list.iter().for_each(|word| drop(self.state.variables.remove(word.text.as_str()))),
             Verb::Account => self.state.active = words.list.first().map(|word| word.text.to_string()),
             Verb::Call => self.call(&words.list, line, command.is_optional, frame),
+            Verb::Alias => self.alias(&words.list),
+            Verb::Unalias => {
+                let all = words.list.iter().any(|word| *word.text == "*");
+                let named = |name: &str| words.list.iter().any(|word| *word.text == name);
+                self.state.aliases.retain(|(name, _)| !all && !named(name));
+            }
             Verb::Source => {
                 for word in words.list.iter().take(1) {
                     self.source(word, line, command.is_optional, frame);
@@ -323,6 +340,21 @@ impl Reader<'_> {
             if relay::is_used(name) && !other_mta {
                 self.problem(line.place(*at), format!("{name}: {what}"));
             }
+        }
+    }
+
+    /// More names are added to those that an alias has.
+    fn alias(&mut self, words: &[Word]) {
+        // A name alone asks what it stands for. The one that is everybody's elsewhere is nobody's here.
+        let Some((Word { text: name, .. }, members @ [_, ..])) = words.split_first() else { return };
+        if name.eq_ignore_ascii_case("default") {
+            return;
+        }
+        let members: Vec<String> = members.iter().map(|word| word.text.to_string()).collect();
+        self.expanded.set(self.expanded.get() + members.iter().map(String::len).sum::<usize>());
+        match self.state.aliases.iter_mut().find(|(known, _)| known == &**name) {
+            Some((_, known)) => known.extend(members),
+            None => self.state.aliases.push((name.to_string(), members)),
         }
     }
 
@@ -402,6 +434,10 @@ impl Reader<'_> {
                 reading.secret_files.extend(secret.filter(|file| !reading.secret_files.contains(file)));
             }
         }
+        // A program, a file or a folder among them is for s-nail alone: such an alias is none, rather than half of one.
+        let is_mail = |member: &String| !member.starts_with(['|', '/', '+']) && parse_list(member).is_ok();
+        let mail = base.aliases.into_iter().filter(|(_, members)| members.iter().all(is_mail));
+        reading.settings.names.aliases = mail.map(|(name, members)| (name, members.join(", "))).collect();
         let names = |name: &String| reading.settings.accounts.iter().any(|account| account.name == *name);
         reading.settings.default = reading.settings.default.take().filter(names);
         (!reading.settings.accounts.is_empty()).then_some(reading)
@@ -413,6 +449,8 @@ impl Reader<'_> {
 enum Verb {
     Set,
     Unset,
+    Alias,
+    Unalias,
     Account,
     Define,
     Call,
@@ -461,6 +499,8 @@ impl Command {
                 }
                 "set" | "se" => Verb::Set,
                 "unset" | "uns" | "unse" => Verb::Unset,
+                "alias" | "alia" | "ali" | "al" | "a" | "group" | "grou" | "gro" | "gr" | "g" => Verb::Alias,
+                "unalias" | "ungroup" => Verb::Unalias,
                 "account" | "accoun" | "accou" | "acco" | "acc" | "ac" => Verb::Account,
                 "define" => Verb::Define,
                 "call" | "xcall" | "call_if" => Verb::Call,

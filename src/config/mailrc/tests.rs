@@ -221,8 +221,22 @@ fn what_concerns_reading_mail_is_skipped_without_a_word() {
 }
 
 #[test]
+fn aliases_stand_for_addresses_and_for_nothing_else() {
+    let text = "alias bob bob@x.org 'Bob <b@y>'\nalias team bob, c@x.org\nalias bob d@x.org\ngroup gone a@x\nalias bob\n\
+                alias log \"|cat\" a@x\nalias file /var/x\nalias default a@x\nalias bad 'a b'\nunalias gone\n\
+                set mta=smtp://relay\naccount x {\nalias in a@x\n}\n";
+    let reading = read_with(text, &[]).unwrap().unwrap();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let expected = [pair("bob", "bob@x.org, Bob <b@y>, d@x.org"), pair("team", "bob,, c@x.org")];
+    assert_eq!(reading.settings.names.aliases, expected);
+}
+
+#[test]
 fn a_mistake_is_told_with_its_place() {
     for (text, expected) in [
+        ("set mta=smtps://relay\naccount x {\nset from=a@b", "2:1: this block is never closed"),
+        ("define x {\nset mta=smtps://relay\ncall x\n", "1:1: this block is never closed"),
+        ("define x {\ncall x\n}\ncall x\nset mta=smtps://relay\n", "2:6: \"x\" is called within itself"),
         ("set mta=smtps://u:p@relay password=\"x", "1:27: password: this quote is never closed"),
         ("set mta=\"smtps://u:p@relay", "1:5: mta: this quote is never closed"),
         ("\n  set from='a@b' \\\n   mta=smtps://u:%zz@relay", "3:4: mta: the password has a % without"),

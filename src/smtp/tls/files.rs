@@ -53,7 +53,7 @@ pub(super) fn unusable(key: &'static str, path: &Path, why: impl Into<String>) -
     NoTrust::File { key, path: path.to_owned(), why: why.into() }
 }
 
-pub(super) fn malformed(error: &pem::Error) -> String {
+fn malformed(error: &pem::Error) -> String {
     format!("it is not well-formed PEM ({error})")
 }
 
