@@ -152,7 +152,7 @@ fn the_sandbox_shows_no_password_that_is_tried_against_it() {
         let wrong = Sendmail::new(&(settings(PASSWORD, auth) + "[queue]\nrunner = \"off\"\ndeadline = \"50s\"\n"));
         let ran = wrong.run(&["-v", "bob@example.org"], LETTER);
         assert!(ran.status == Ok(0) && ran.stderr.contains("535"), "{ran:?}");
-        said += &format!("{}{}", ran.stdout, ran.stderr);
+        said = [said, ran.stdout, ran.stderr].concat();
         let right = Sendmail::new(&settings(&own, auth));
         let ran = right.run(&["bob@example.org"], LETTER);
         assert_eq!((ran.status, &*ran.stderr), (Ok(0), ""));
