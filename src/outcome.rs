@@ -16,11 +16,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Whether the first digit is 2.
-    pub fn is_positive(&self) -> bool {
-        self.code / 100 == 2
-    }
-
     /// Whether the first digit is 4: the same command may succeed later.
     pub fn is_transient(&self) -> bool {
         self.code / 100 == 4

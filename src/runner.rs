@@ -13,7 +13,7 @@
 mod lanes;
 mod worker;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant, SystemTime};
@@ -74,10 +74,18 @@ impl Tally {
     }
 }
 
-/// When the next attempt of any letter is due; `None` where nobody waits for one.
-pub fn next_due(queue: &Queue, now: SystemTime) -> Result<Option<SystemTime>, Error> {
-    let waiting = queue.list()?.flatten().filter(|listed| listed.state != State::Hold);
-    Ok(waiting.map(|listed| listed.letter.next_attempt(now)).min())
+/// When the next attempt of any letter is due; `None` where nobody waits for one. Letters of which that is `known` are not
+/// looked at.
+pub(crate) fn next_due(
+    queue: &Queue,
+    now: SystemTime,
+    known: &HashMap<Id, SystemTime>,
+) -> Result<Option<SystemTime>, Error> {
+    let due = |id| {
+        let look = || queue.look(id).ok().filter(|listed| !matches!(listed.state, State::Hold | State::Failed));
+        known.get(&id).copied().or_else(|| Some(look()?.letter.next_attempt(now)))
+    };
+    Ok(queue.ids()?.into_iter().filter_map(due).min())
 }
 
 impl<'a> Run<'_, 'a> {

@@ -8,17 +8,18 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use support::authority::Authority;
 use support::household::Household;
-use support::letter::{complete, wait_for_letters};
+use support::letter::complete;
 use support::peer::{Running, free_port, here};
+use support::server::{self, PASSWORD, Server, USER, for_each_known};
 use support::unpacked::{package, start};
 
-/// A running Exim with one Maildir for all.
+/// A running Exim.
 struct Exim {
+    _running: Running,
     dir: tempfile::TempDir,
     ca: Authority,
     port: u16,
     ca_file: PathBuf,
-    _running: Running,
 }
 
 impl Exim {
@@ -42,21 +43,27 @@ impl Exim {
         }
         let ca_file = ca.write(root);
         fs::set_permissions(ca.write_server("localhost", root), Permissions::from_mode(0o644)).unwrap();
-        let config = include_str!("support/exim.conf").replace("@DIR@", root.to_str().unwrap());
-        fs::write(root.join("exim.conf"), config.replace("@PORT@", &port.to_string()).replace("@CLIENTS@", clients))
-            .unwrap();
+        let mailboxes = for_each_known(|name| format!("{name}: {name}@example.org\n"));
+        fs::write(root.join("mailboxes"), mailboxes).unwrap();
+        let config = include_str!("support/exim.conf")
+            .replace("@DIR@", root.to_str().unwrap())
+            .replace("@PORT@", &port.to_string())
+            .replace("@PASSWORD@", PASSWORD)
+            .replace("@CLIENTS@", clients);
+        fs::write(root.join("exim.conf"), config).unwrap();
         let config = root.join("exim.conf").to_str().unwrap().to_owned();
         let running = start(&package, root, "Debian-exim", &["/usr/sbin/exim4", "-C", &config, "-bdf"], port);
-        Some(Self { ca, ca_file, port, _running: running, dir })
+        Some(Self { _running: running, dir, ca, port, ca_file })
+    }
+}
+
+impl Server for Exim {
+    fn account(&self, more: &str) -> String {
+        server::account(self.port, &self.ca_file, more)
     }
 
-    fn household(&self, more: &str) -> Household {
-        Household::new(&format!(
-            "[account.work]\nhost = \"localhost\"\nport = {}\nuser = \"alice\"\npassword = \"sesame\"\n\
-             from = \"alice@example.org\"\nca_file = \"{}\"\n{more}",
-            self.port,
-            self.ca_file.display()
-        ))
+    fn mail(&self) -> PathBuf {
+        self.dir.path().join("mail")
     }
 
     fn log(&self) -> String {
@@ -67,33 +74,38 @@ impl Exim {
 #[test]
 fn a_letter_goes_through_exim_in_chunks_byte_for_byte() {
     let Some(exim) = Exim::start() else { return };
-    let letters = [complete("small", "One.\n.\n..\n"), complete("large", &".0123456789\n".repeat(200_000))];
-    for (count, letter) in letters.iter().enumerate() {
-        exim.household("").send(&["-i", "bob@example.org"], letter);
-        let arrived = wait_for_letters(&exim.dir.path().join("mail/inbox"), count + 1);
-        assert!(arrived.iter().any(|arrived| arrived.as_sent() == letter), "{arrived:?}");
-        assert!(arrived.iter().all(|arrived| arrived.field("Envelope-To") == "bob@example.org"), "{arrived:?}");
-    }
+    server::a_letter_reaches_its_recipient_byte_for_byte(&exim);
     let log = exim.log();
     assert!(log.contains("A=plain:alice") && log.contains("X=TLS1.3") && log.contains(" K "), "{log}");
 }
 
 #[test]
+fn twenty_megabytes_arrive_byte_for_byte() {
+    let Some(exim) = Exim::start() else { return };
+    server::twenty_megabytes_arrive_byte_for_byte(&exim);
+}
+
+#[test]
+fn fifty_recipients_get_one_letter_each() {
+    let Some(exim) = Exim::start() else { return };
+    server::fifty_recipients_get_one_letter_each(&exim);
+}
+
+#[test]
 fn one_recipient_whom_exim_refuses_does_not_cost_the_others() {
     let Some(exim) = Exim::start() else { return };
-    let household = exim.household("");
-    let ended = household.sendmail(&["bob@example.org", "nobody@example.org"], &complete("two", "For two.\n"));
-    assert_eq!(ended.status, 0, "{ended:?}");
-    household.run_queue();
-    let arrived = wait_for_letters(&exim.dir.path().join("mail/inbox"), 2);
-    let bounce = arrived.iter().find(|letter| letter.field("Envelope-To") == "alice@example.org").unwrap();
-    assert!(bounce.text().contains("no such person here"), "{bounce:?}");
-    household.assert_queue_is_empty();
+    server::one_refused_recipient_does_not_cost_the_others(&exim, "5.", "no such person here");
+}
+
+#[test]
+fn our_own_faults_keep_the_letter_and_speak_up() {
+    let Some(exim) = Exim::start() else { return };
+    server::our_own_faults_keep_the_letter_and_speak_up(&exim);
 }
 
 /// An account that shows a certificate, and what it authenticates by.
 fn certified(exim: &Exim, certificate: &std::path::Path, lines: &str) -> Household {
-    Household::new(&format!(
+    Household::patient(&format!(
         "[account.work]\nhost = \"localhost\"\nport = {}\nfrom = \"alice@example.org\"\nca_file = \"{}\"\n\
          cert_file = \"{}\"\n{lines}",
         exim.port,
@@ -109,7 +121,7 @@ fn a_clients_certificate_is_its_password() {
     let letter = complete("external", "Me again.\n");
     let external = |user| certified(&exim, &certificate, &format!("auth = \"external\"\nuser = \"{user}\"\n"));
     external("alice").send(&["bob@example.org"], &letter);
-    let arrived = wait_for_letters(&exim.dir.path().join("mail/inbox"), 1).remove(0);
+    let arrived = exim.letter("bob@example.org");
     assert_eq!(arrived.as_sent(), letter);
     assert!(exim.log().contains("A=external:alice") && exim.log().contains("CV=yes"), "{}", exim.log());
     // Somebody else he cannot be, and without a certificate of that authority nobody.
@@ -123,10 +135,10 @@ fn a_clients_certificate_is_its_password() {
 fn a_server_that_demands_a_certificate_gets_one_or_its_demand_is_told() {
     let Some(exim) = Exim::asking_for("tls_verify_hosts = *") else { return };
     let certificate = exim.ca.write_client("alice", exim.dir.path());
-    let login = "user = \"alice\"\npassword = \"sesame\"\n";
+    let login = format!("user = \"{USER}\"\npassword = '{PASSWORD}'\n");
     let letter = complete("demanded", "Here it is.\n");
-    certified(&exim, &certificate, login).send(&["bob@example.org"], &letter);
-    assert_eq!(wait_for_letters(&exim.dir.path().join("mail/inbox"), 1).remove(0).as_sent(), letter);
+    certified(&exim, &certificate, &login).send(&["bob@example.org"], &letter);
+    assert_eq!(exim.letter("bob@example.org").as_sent(), letter);
     let without = exim.household("");
     without.sendmail(&["bob@example.org"], &letter).says(0, &["certificate"]);
     assert!(without.mailq().contains("bob@example.org"), "{}", without.mailq());

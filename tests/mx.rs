@@ -11,6 +11,7 @@ use support::names::{Names, Signed};
 use support::network::{BlackHole, apart};
 use support::peer::{Running, here, program, wait_for};
 use support::relay::{Act, Dialogue, GREETING, HANDSHAKE, Relay, Script, Tls};
+use support::server::Server;
 
 const ADDRESSES: [&str; 6] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "2001:db8::9"];
 

@@ -3,40 +3,34 @@
 
 mod support;
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::household::Household;
 use support::letter::complete;
 use support::peer::wait_for;
 use support::postfix::{Policy, Postfix, has_read, kill};
+use support::server::{self, PASSWORD, Server};
 
 /// A Postfix and a household with an account there; `return`s from the test where Postfix is not to be had.
 macro_rules! postfix {
     ($($setting:expr),*) => {{
         let Some(postfix) = Postfix::start(&[$($setting),*]) else { return };
-        let household = Household::new(&postfix.account(""));
+        let household = Household::patient(&postfix.account(""));
         (postfix, household)
     }};
 }
 
 #[test]
 fn a_letter_reaches_its_recipient_byte_for_byte() {
-    let (postfix, household) = postfix!();
-    let letter = complete("hello", "First letter.\n..\n.\nFrom here on\nspaces at the end  \n\ttab\n");
-    household.send(&["-i", "bob@example.org"], &letter);
-
-    let arrived = postfix.letter("bob@example.org");
-    assert_eq!(arrived.as_sent(), letter, "{arrived:?}");
-    assert_eq!(arrived.field("Return-Path"), "<alice@example.org>");
+    let (postfix, _) = postfix!();
+    server::a_letter_reaches_its_recipient_byte_for_byte(&postfix);
     assert!(postfix.log().contains("sasl_username=alice"), "{}", postfix.log());
-    household.assert_queue_is_empty();
 }
 
 #[test]
 fn implicit_tls_carries_it_as_well() {
     let Some(postfix) = Postfix::start(&[]) else { return };
-    let household = Household::new(&implicit(&postfix));
+    let household = Household::patient(&implicit(&postfix));
     let letter = complete("implicit", "First letter.\n");
     household.send(&["bob@example.org"], &letter);
     assert_eq!(postfix.letter("bob@example.org").as_sent(), letter);
@@ -49,83 +43,28 @@ fn implicit(postfix: &Postfix) -> String {
 
 #[test]
 fn fifty_recipients_cost_one_transaction() {
-    let (postfix, household) = postfix!();
-    let members: Vec<_> = (1..=50).map(|n| format!("member{n:02}@example.org")).collect();
-    let letter = complete("club", "Meeting on Friday.\n");
-    household.send(&members.iter().map(String::as_str).collect::<Vec<_>>(), &letter);
-    for member in &members {
-        assert_eq!(postfix.letter(member).as_sent(), letter);
-    }
-    assert!(postfix.log().contains("mail=1 rcpt=50 "), "{}", postfix.log());
+    let (postfix, _) = postfix!();
+    server::fifty_recipients_get_one_letter_each(&postfix);
+    wait_for("the session's end", || postfix.log().contains("mail=1 rcpt=50 ").then_some(()));
 }
 
 #[test]
 fn one_refused_recipient_does_not_cost_the_others() {
-    let (postfix, household) = postfix!();
-    let letter = complete("three", "For three.\n");
-    let ended = household.sendmail(&["bob@example.org", "nobody@example.org", "carol@example.org"], &letter);
-    assert_eq!(ended.status, 0, "{ended:?}");
-
-    assert_eq!(postfix.letter("bob@example.org").as_sent(), letter);
-    assert_eq!(postfix.letter("carol@example.org").as_sent(), letter);
-    household.run_queue();
-    let bounce = postfix.letter("alice@example.org");
-    assert_eq!(bounce.field("Return-Path"), "<>");
-    for words in ["Final-Recipient: rfc822;nobody@example.org", "Status: 5.1.1", "User unknown", "Subject: three"] {
-        assert!(bounce.text().replace("rfc822; ", "rfc822;").contains(words), "no {words:?} in {bounce:?}");
-    }
-    assert_eq!(bounce.text().matches("Final-Recipient").count(), 1, "{bounce:?}");
-    household.assert_queue_is_empty();
+    let (postfix, _) = postfix!();
+    server::one_refused_recipient_does_not_cost_the_others(&postfix, "5.1.1", "User unknown");
 }
 
 #[test]
 fn when_every_recipient_is_refused_the_caller_hears_it() {
-    let (postfix, household) = postfix!();
-    let ended = household.sendmail(&["nobody@example.org"], &complete("lost", "?\n"));
-    ended.says(67, &["<nobody@example.org>", "localhost", "550 5.1.1", "User unknown"]);
-    household.assert_queue_is_empty();
-    postfix.assert_no_letter("alice@example.org");
+    let (postfix, _) = postfix!();
+    let said = ["localhost", "550 5.1.1", "User unknown"];
+    server::when_every_recipient_is_refused_the_caller_hears_it(&postfix, &said);
 }
 
 #[test]
 fn our_own_faults_keep_the_letter_and_speak_up() {
-    let Some(postfix) = Postfix::start(&[]) else { return };
-    let other = tempfile::tempdir().unwrap();
-    let strangers_ca = support::authority::Authority::new().write(other.path());
-    let good = postfix.account("");
-    let faults = [
-        ("a wrong password", good.replace("sesame", "barley"), vec!["535 5.7.8", "work"]),
-        (
-            "a certificate by a stranger",
-            good.replace(&*path(&postfix.ca_file), &path(&strangers_ca)),
-            vec!["certificate"],
-        ),
-        (
-            "a certificate for another name",
-            good.replace("\"localhost\"", "\"127.0.0.1\""),
-            vec!["certificate", "127.0.0.1"],
-        ),
-    ];
-    for (fault, account, words) in faults {
-        let household = Household::new(&account);
-        let letter = complete("fault", fault);
-        let ended = household.sendmail(&["bob@example.org"], &letter);
-        eprintln!("{fault}: {}", ended.stderr);
-        ended.says(0, &words);
-        assert!(!ended.stderr.contains("barley"), "{fault}: the password is told: {}", ended.stderr);
-        assert!(household.mailq().contains("bob@example.org"), "{fault}: {}", household.mailq());
-        postfix.assert_no_letter("bob@example.org");
-        // The letter is none the worse for it.
-        household.configure(&good);
-        household.run_queue();
-        assert_eq!(postfix.letter("bob@example.org").as_sent(), [&letter[..], b"\n"].concat(), "{fault}");
-        household.assert_queue_is_empty();
-        fs::remove_dir_all(postfix.root().join("mail/bob@example.org")).unwrap();
-    }
-}
-
-fn path(path: &Path) -> std::borrow::Cow<'_, str> {
-    path.to_string_lossy()
+    let (postfix, _) = postfix!();
+    server::our_own_faults_keep_the_letter_and_speak_up(&postfix);
 }
 
 #[test]
@@ -134,7 +73,7 @@ fn the_right_password_after_a_wrong_one_is_found_on_the_relay_as_well() {
     postfix.admit("changed overnight");
     let letter = complete("locked", "Let me in.\n");
     household.sendmail(&["bob@example.org"], &letter).says(0, &["535 5.7.8"]);
-    postfix.admit(support::postfix::PASSWORD);
+    postfix.admit(PASSWORD);
     household.run_queue();
     assert_eq!(postfix.letter("bob@example.org").as_sent(), letter);
 }
@@ -142,12 +81,7 @@ fn the_right_password_after_a_wrong_one_is_found_on_the_relay_as_well() {
 #[test]
 fn eight_bits_and_other_alphabets_arrive_as_they_were_written() {
     let (postfix, household) = postfix!();
-    let eight = complete("8bit", "Grüße aus Köln, привет, 你好 🐦\n");
-    let eight =
-        [&b"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n"[..], &eight]
-            .concat();
-    household.send(&["bob@example.org"], &eight);
-    assert_eq!(postfix.letter("bob@example.org").as_sent(), eight);
+    server::eight_bits_arrive_as_they_were_written(&postfix);
 
     // RFC 6531: a name that no older server could be given.
     let utf8 =
@@ -161,47 +95,22 @@ fn eight_bits_and_other_alphabets_arrive_as_they_were_written() {
 
 #[test]
 fn twenty_megabytes_arrive_byte_for_byte() {
-    let (postfix, household) = postfix!();
-    // Lines that mean something to SMTP, mbox or MIME, lines of every length up to the limit, no line end at the end.
-    let mut body = String::with_capacity(21 << 20);
-    for n in 0.. {
-        body += ["", ".", "..", ".QUIT", "From me to you", "=3D", "-- "][n % 7];
-        body.extend(std::iter::repeat_n(char::from(b'!' + u8::try_from(n % 90).unwrap()), (n * 31) % 980));
-        if body.len() > 20 << 20 {
-            break;
-        }
-        body.push('\n');
-    }
-    let letter = complete("large", &body);
-    household.send(&["-i", "bob@example.org"], &letter);
-    let arrived = postfix.letter("bob@example.org");
-    assert!(arrived.as_sent() == [&letter[..], b"\n"].concat(), "{arrived:?}");
+    let (postfix, _) = postfix!();
+    server::twenty_megabytes_arrive_byte_for_byte(&postfix);
 }
 
 #[test]
 fn a_letter_over_the_relays_limit_is_refused_before_it_is_sent() {
-    let (postfix, household) = postfix!(("message_size_limit", "100000"));
-    let letter = complete("large", &"0123456789\n".repeat(20_000));
-    household.sendmail(&["bob@example.org"], &letter).says(65, &["localhost", "100000"]);
-    household.assert_queue_is_empty();
+    let (postfix, _) = postfix!(("message_size_limit", "100000"));
+    server::a_letter_over_the_servers_limit_is_refused_before_it_is_sent(&postfix, 100_000);
     wait_for("the session's end", || postfix.log().contains("disconnect").then_some(()));
     assert!(![" data=", " bdat="].iter().any(|verb| postfix.log().contains(verb)), "{}", postfix.log());
 }
 
 #[test]
 fn a_relay_that_is_stopped_gets_its_letter_later() {
-    let (postfix, household) = postfix!();
-    let letter = complete("later", "Take your time.\n");
-    postfix.stop();
-    household.send(&["bob@example.org"], &letter);
-    assert!(household.mailq().contains("Connection refused"), "{}", household.mailq());
-    household.run_queue();
-    assert!(household.mailq().contains("bob@example.org"));
-
-    postfix.restart();
-    household.run_queue();
-    assert_eq!(postfix.letter("bob@example.org").as_sent(), letter);
-    household.assert_queue_is_empty();
+    let (postfix, _) = postfix!();
+    server::a_server_that_is_stopped_gets_its_letter_later(&postfix, || postfix.stop(), || postfix.restart());
 }
 
 #[test]

@@ -300,8 +300,8 @@ fn the_live_view_follows_the_queue_and_gives_the_terminal_back() {
         desk.accept("alice@example.org", &["late@example.com"], Duration::from_hours(5), 300);
         terminal.wait("the new letter", |screen| screen.contains("late@example.com") && screen.contains("5 letters"));
         desk.says(&["remove", "--sender", "alice"]);
-        let screen = terminal.wait("their end", |screen| screen.contains("2 letters"));
-        assert!(!screen.contains("late@example.com"), "{screen}");
+        // The screen may be caught while it is drawn, its head new and the rest old.
+        terminal.wait("their end", |screen| screen.contains("2 letters") && !screen.contains("late@example.com"));
         for leave in ["q", "C-c", "Escape"] {
             terminal.type_in(&[leave]);
             terminal.wait("the prompt", |screen| screen.trim_end().ends_with('$') && !screen.contains("2 letters"));

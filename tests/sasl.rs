@@ -7,7 +7,8 @@ use support::dovecot::Dovecot;
 use support::household::Household;
 use support::letter::complete;
 use support::peer::wait_for;
-use support::postfix::{PASSWORD, Postfix, USER};
+use support::postfix::Postfix;
+use support::server::{PASSWORD, Server, USER};
 
 const TOKEN: &str = "ya29.a-token/with+all=kinds~of.characters";
 

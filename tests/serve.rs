@@ -158,6 +158,31 @@ fn nobody_comes_at_the_relay_s_password() {
     drop(relay.finish());
 }
 
+/// As the packages leave that file; its mode cannot be mended without locking the service out.
+#[test]
+fn a_password_in_a_file_of_the_service_s_group_is_refused_with_a_mend_that_works() {
+    if !can_be_others() {
+        return;
+    }
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("");
+    let path = machine.path("config.toml");
+    std::os::unix::fs::chown(&path, Some(0), Some(SERVICE)).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+    machine.service = Some(machine.service().spawn().unwrap());
+    assert_eq!(machine.ended(), 78, "{}", machine.log());
+    let log = machine.log();
+    assert!(log.contains("is open to its group (mode 0640)") && !log.contains("chmod"), "{log}");
+    assert!(log.contains("with password = { file = \"...\" } or { credential = \"...\" } in its place"), "{log}");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(machine.path("password"), "s3cret\n").unwrap();
+    fs::set_permissions(machine.path("password"), Permissions::from_mode(0o600)).unwrap();
+    machine.give_to_service("password");
+    let file = format!("{{ file = \"{}\" }}", machine.path("password").display());
+    fs::write(&path, text.replace("\"s3cret\"", &file)).unwrap();
+    machine.start();
+}
+
 #[test]
 fn nobody_can_send_as_another() {
     if !can_be_others() {

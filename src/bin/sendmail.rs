@@ -1,4 +1,4 @@
-//! The drop-in: `sendmail`, `mailq`, `newaliases`, `send-mail`. All of it is in [`pillarbox::cli`].
+//! The drop-in: `sendmail`, `mailq`, `newaliases`, `send-mail`, `msmtp`. All of it is in [`pillarbox::cli`].
 
 fn main() -> std::process::ExitCode {
     pillarbox::cli::main(pillarbox::cli::sendmail::main)

@@ -113,18 +113,23 @@ impl Log {
         format!("<{}>{}[{}]: {line}", 2 * 8 + severity(level), self.tag, std::process::id())
     }
 
-    /// One write for a line, so that lines of several processes do not mix.
     fn to_file(&self, path: &Path, line: &str) -> std::io::Result<()> {
         let zone = self.zone.get_or_init(host::time_zone).clone();
         let time = Timestamp::now().to_zoned_datetime(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        let mut file = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NONBLOCK)
-            .open(path)?;
-        file.write_all(format!("{time} {}[{}]: {line}\n", self.tag, std::process::id()).as_bytes())
+        append(path, &format!("{time} {}[{}]: {line}\n", self.tag, std::process::id()))
     }
+}
+
+/// Adds a line to a log file by one write, so that lines of several processes do not mix. A pipe that
+/// nobody reads is not waited for.
+pub(super) fn append(path: &Path, line: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)?;
+    file.write_all(line.as_bytes())
 }
 
 /// An event's fields in their order, their values made printable.

@@ -21,7 +21,9 @@ use crate::queue::{Error, Id, Listed, Queue, RunnerLock, Wake};
 use crate::runner::{Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
-use std::collections::HashSet;
+use nix::time::ClockId;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
@@ -219,17 +221,16 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue, words: &[OsSt
     let runs = Runs { configuration, host, queue, interrupt: interrupt.clone() };
     let mut swept = None::<Instant>;
     while !interrupt.is_tripped() {
-        let began = Instant::now();
+        let began = spent();
         let Some(wait) = runs.turn(&mut swept, &HashSet::new())? else {
-            match lock.leave(|| next_due(queue, SystemTime::now()).map(|due| due.is_some()))? {
+            match lock.leave(|| next_due(queue, SystemTime::now(), &HashMap::new()).map(|due| due.is_some()))? {
                 Some(again) => lock = again,
                 None => return Ok(()),
             }
             continue;
         };
-        // Why we are woken does not matter: the letters say what is due. A look takes the longer the more letters wait, so
-        // those that come together are looked at together, and arrivals never cost more than a fifth of a processor.
-        let pause = (4 * began.elapsed()).min(Duration::from_secs(1));
+        // Why we are woken does not matter: the letters say what is due.
+        let pause = breather(began);
         if wait >= NAP && !interrupt.is_tripped() {
             lie_down(&lock, queue.dir(), wait, pause, words);
         }
@@ -237,9 +238,21 @@ fn stay(configuration: &Configuration, host: &Host, queue: &Queue, words: &[OsSt
         let woken = woken.map_err(|source| Error::Io { doing: "wait at", path: queue.dir().to_owned(), source })?;
         if woken == Wake::Triggered {
             sleep(pause, &interrupt);
+            lock.drain();
         }
     }
     Ok(())
+}
+
+/// The processor time of this thread.
+pub(super) fn spent() -> Duration {
+    nix::time::clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
+/// How long arrivals shall gather after a round that began at that [`spent`]. A look takes the longer the more letters wait, so
+/// those that come together are looked at together: they never cost more than a fifth of a processor.
+pub(super) fn breather(began: Duration) -> Duration {
+    (4 * spent().saturating_sub(began)).min(Duration::from_secs(1))
 }
 
 /// Sees to it that somebody runs the queue: wakes the runner, or starts one where that is allowed.
@@ -341,11 +354,18 @@ impl Runs<'_> {
             sweep(self.configuration, self.queue);
             *swept = Some(Instant::now());
         }
-        let is_wanted =
-            |listed: &Listed| listed.letter.is_due(SystemTime::now()) || urged.contains(&listed.letter.entry.id);
+        let passed_over = RefCell::new(HashMap::new());
+        let is_wanted = |listed: &Listed| {
+            let (id, now) = (listed.letter.entry.id, SystemTime::now());
+            let wanted = listed.letter.is_due(now) || urged.contains(&id);
+            if !wanted {
+                passed_over.borrow_mut().insert(id, listed.letter.next_attempt(now));
+            }
+            wanted
+        };
         let tally = self.run(false, &is_wanted)?;
         let now = SystemTime::now();
-        let Some(due) = next_due(self.queue, now)? else { return Ok(None) };
+        let Some(due) = next_due(self.queue, now, &passed_over.into_inner())? else { return Ok(None) };
         let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
         Ok(Some(due.duration_since(now).unwrap_or_default().max(pause)))
     }

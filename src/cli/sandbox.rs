@@ -231,7 +231,7 @@ struct Signals {
 impl Signals {
     /// Blocks them in every thread that is started later, and waits for them in one.
     fn catch() -> Result<Self, Failed> {
-        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGHUP]);
         let cannot = |why: String| Failed::new(sysexits::OSERR, format!("cannot wait for signals: {why}"));
         set.thread_block().map_err(|error| cannot(error.to_string()))?;
         let (sender, receiver) = channel();

@@ -16,7 +16,6 @@ use crate::outcome::{Cause, Fault, Outcome, Reply, Report, Stage, printable};
 use jiff::Timestamp;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 /// The form of the time that msmtp has, for one that cannot be understood.
@@ -150,16 +149,7 @@ fn words(fault: &Fault, from: &str, to: &str) -> String {
 fn write(log: &SessionLog, entry: &Entry) -> std::io::Result<()> {
     let line = format!("{} {}", printable(&log.head), entry.text);
     match &log.to {
-        SessionLogTo::File(path, format) => {
-            let mut file = std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o600)
-                .custom_flags(nix::libc::O_NONBLOCK)
-                .open(path)?;
-            // One write, so that lines of several processes do not mix.
-            file.write_all(format!("{}{line}\n", time(format)).as_bytes())
-        }
+        SessionLogTo::File(path, format) => log::append(path, &format!("{}{line}\n", time(format))),
         SessionLogTo::Stdout(format) => std::io::stdout().write_all(format!("{}{line}\n", time(format)).as_bytes()),
         SessionLogTo::Syslog(facility) => {
             let severity = if entry.succeeded { 6 } else { 3 };

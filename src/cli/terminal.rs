@@ -7,7 +7,7 @@
 
 use super::exit::sysexits;
 use super::signals;
-use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
@@ -36,7 +36,7 @@ impl Terminal {
         let (known, again) = (Arc::clone(&before), tty.try_clone().ok()?);
         let leave = move |_| {
             if let Some(before) = &*known.lock().unwrap_or_else(PoisonError::into_inner) {
-                let _ = tcsetattr(&again, SetArg::TCSANOW, before);
+                let _ = tcsetattr(&again, OptionalActions::Now, before);
             }
             std::process::exit(sysexits::TEMPFAIL.into());
         };
@@ -65,15 +65,11 @@ impl Terminal {
     /// Asks for a line that is not shown; `None` where the person gives up (Ctrl-C, Ctrl-D).
     pub fn ask_hidden(&self, question: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let before = tcgetattr(&self.tty)?;
-        let mut hidden = before.clone();
-        hidden.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG | LocalFlags::IEXTEN);
-        hidden.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
-        hidden.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before.clone());
         // What was typed ahead was shown, and is no secret.
-        tcsetattr(&self.tty, SetArg::TCSAFLUSH, &hidden)?;
+        tcsetattr(&self.tty, OptionalActions::Flush, &key_by_key(&before))?;
         let typed = (&self.tty).write_all(question.as_bytes()).and_then(|()| self.keys());
-        let restored = tcsetattr(&self.tty, SetArg::TCSANOW, &before);
+        let restored = tcsetattr(&self.tty, OptionalActions::Now, &before);
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let _ = (&self.tty).write_all(b"\n");
         restored?;
@@ -101,6 +97,15 @@ impl Terminal {
             }
         }
     }
+}
+
+/// The modes in which every key comes at once and unseen, Ctrl-C and Ctrl-Z among them.
+pub fn key_by_key(modes: &Termios) -> Termios {
+    let mut raw = modes.clone();
+    raw.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
+    raw.special_codes[SpecialCodeIndex::VMIN] = 1;
+    raw.special_codes[SpecialCodeIndex::VTIME] = 0;
+    raw
 }
 
 /// The next line of standard input, without its end; `None` where there is none.

@@ -361,6 +361,7 @@ struct Opened {
     /// May hold a password: wiped when dropped.
     octets: Zeroizing<Vec<u8>>,
     owner: u32,
+    group: u32,
     mode: u32,
     /// Device and inode.
     identity: (u64, u64),
@@ -382,7 +383,7 @@ impl Opened {
             return Err(io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
         }
         let identity = (found.dev(), found.ino());
-        Ok(Self { octets, owner: found.uid(), mode: found.mode() & 0o7777, identity })
+        Ok(Self { octets, owner: found.uid(), group: found.gid(), mode: found.mode() & 0o7777, identity })
     }
 }
 
@@ -408,9 +409,23 @@ fn words(error: &io::Error) -> String {
 
 /// What is wrong with the owner or the mode of a file that holds a password. It must belong to the reader or root, and
 /// neither the group nor others may do anything with it. A root-owned file that a group may read is no exception:
-/// every member of that group could read the relay's password, which is what the service is there to prevent.
+/// every member of that group could read the relay's password, which is what the service is there to prevent. There it
+/// is the password that must move: closed to its group, the file would be closed to the service that reads it as one.
 fn privacy(path: &Path, opened: &Opened, uid: u32) -> Option<String> {
     let quoted = quote(path);
+    if opened.owner == 0 && opened.group != 0 && opened.mode & 0o040 != 0 {
+        let elsewhere = match Format::of(path) {
+            Format::Toml => "password = { file = \"...\" } or { credential = \"...\" } in its place",
+            Format::Msmtprc => "passwordeval or a netrc in its place",
+            Format::Mailrc => "a netrc in its place",
+        };
+        return Some(format!(
+            "{} has a password in it and is open to its group (mode {:04o}), which may need it; mend it by taking the \
+             password out, with {elsewhere}",
+            path.display(),
+            opened.mode
+        ));
+    }
     let chmod = (opened.mode & 0o077 != 0).then(|| format!("chmod 600 {quoted}"));
     if opened.owner != uid && opened.owner != 0 {
         let mend =

@@ -231,11 +231,6 @@ impl Queue {
         &self.root
     }
 
-    /// A spool in this queue's own directory.
-    pub fn spool(&self) -> Spool {
-        Spool::new(&self.root)
-    }
-
     /// Takes a letter: when this returns, it survives a power cut. On an error nothing of it is left.
     pub fn accept(&self, letter: &Submission<'_>, now: SystemTime) -> Result<Accepted, Error> {
         self.take(letter, now).map(|stored| Accepted { id: stored.letter.entry.id })

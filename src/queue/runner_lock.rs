@@ -124,7 +124,8 @@ impl RunnerLock {
         if has_work()? { Ok(Self::take(&root)?) } else { Ok(None) }
     }
 
-    fn drain(&mut self) {
+    /// Forgets the knocks so far, for a runner that is about to look at the letters.
+    pub fn drain(&mut self) {
         let mut octets = [0; 256];
         while matches!(self.trigger.read(&mut octets), Ok(got) if got > 0) {}
     }

@@ -166,6 +166,7 @@ fn ascii(domain: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::srv::Services;
     use super::*;
     use crate::smtp::connect::Located;
 
@@ -175,21 +176,6 @@ mod tests {
 
     fn account(hosts: Vec<Host>, tls: Tls) -> Account {
         Account { hosts, tls, ..Account::new("a") }
-    }
-
-    /// Answers the question for a service, and no other.
-    struct Only<F>(F);
-
-    impl<F: Fn(&str, &str) -> Result<Service, Fault>> Directory for Only<F> {
-        fn service(&self, service: &str, domain: &str) -> Result<Service, Fault> {
-            self.0(service, domain)
-        }
-        fn exchange(&self, _: &str) -> Result<Exchange, Fault> {
-            panic!("nobody asked")
-        }
-        fn locate(&self, _: &Exchanger, _: u16, _: bool, _: usize) -> Result<Located, Fault> {
-            panic!("nobody asked")
-        }
     }
 
     fn told(account: &Account, directory: &dyn Directory) -> Vec<String> {
@@ -212,13 +198,13 @@ mod tests {
     fn hosts_are_tried_as_they_are_written_and_the_dns_is_not_asked_for_them() {
         let tcp = Host::Tcp { name: "a".to_owned(), port: 1 };
         let account = account(vec![tcp, Host::Unix("/s".into())], Tls::StartTls);
-        let told = told(&account, &Only(|_: &str, _: &str| panic!("nobody asked")));
+        let told = told(&account, &Services(|_: &str, _: &str| panic!("nobody asked")));
         assert_eq!(told, ["a:1 StartTls a:1", "/s StartTls /s"]);
     }
 
     #[test]
     fn implicit_tls_goes_before_starttls_and_the_certificate_is_the_domains_or_within_it() {
-        let ask = Only(|service: &str, domain: &str| {
+        let ask = Services(|service: &str, domain: &str| {
             assert_eq!(domain, "example.com");
             Ok(match service {
                 "submissions" => Service::At(vec![target("Mail.Example.com", 465), target("example.com.evil", 4650)]),
@@ -238,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_and_the_next_question_asked() {
-        let ask = Only(|service: &str, _: &str| match service {
+        let ask = Services(|service: &str, _: &str| match service {
             "submissions" => Ok(Service::NotOffered),
             _ => Ok(Service::Unknown),
         });

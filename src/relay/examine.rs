@@ -3,8 +3,9 @@
 //! The way is that of an attempt, step by step, but it ends neither at the first host that works nor without telling how
 //! far it came. MAIL FROM is asked and taken back; no recipient is named.
 
+use super::approach::{Approach, of_dane, terms};
 use super::candidates::{Candidate, Candidates};
-use super::{Approach, Way, name, of_dane, terms};
+use super::{Way, name};
 use crate::config::{Host, Tls};
 use crate::envelope::ReversePath;
 use crate::outcome::Fault;

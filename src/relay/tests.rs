@@ -1,11 +1,15 @@
 //! Letters through a whole session with a server that follows a script, over loopback.
 
+mod lmtp;
+pub(super) mod srv;
+
 use super::*;
+use crate::config::Tls;
 use crate::envelope::{Mailbox, Recipient, ReversePath};
 use crate::outcome::Outcome;
-use crate::smtp::connect::{Exchange, Service};
 use crate::smtp::scripted::{Script, Seen, Server, certificate};
 use proptest::prelude::*;
+use srv::Services;
 use std::io::{self, Read, Write};
 
 const PIPELINING: &[&str] = &["PIPELINING", "8BITMIME"];
@@ -66,21 +70,6 @@ fn account(port: u16) -> Account {
 fn open_for(account: &Account) -> Connection {
     let opened = open_asking(account, &Services(|_: &str, _: &str| panic!("the DNS is not asked")));
     opened.unwrap_or_else(|unreached| panic!("{unreached:?}"))
-}
-
-/// A directory of services.
-struct Services<F>(F);
-
-impl<F: Fn(&str, &str) -> Result<Service, Fault>> Directory for Services<F> {
-    fn service(&self, service: &str, domain: &str) -> Result<Service, Fault> {
-        self.0(service, domain)
-    }
-    fn exchange(&self, _: &str) -> Result<Exchange, Fault> {
-        panic!("nobody asked")
-    }
-    fn locate(&self, _: &Exchanger, _: u16, _: bool, _: usize) -> Result<Located, Fault> {
-        panic!("nobody asked")
-    }
 }
 
 fn open_asking(account: &Account, directory: &dyn Directory) -> Result<Connection, Unreached> {
@@ -575,124 +564,6 @@ fn silence_costs_a_letter_its_time_and_no_more() {
         connection.close();
         drop(server.join());
     }
-}
-
-#[test]
-fn an_lmtp_server_answers_for_each_recipient_and_each_is_told_the_truth() {
-    type Case = (
-        &'static [(&'static str, &'static str)],
-        &'static [&'static str],
-        &'static [&'static str],
-        &'static [&'static str],
-    );
-    const FULL: &[(&str, &str)] =
-        &[("RCPT TO:<bad", "550 unknown"), (".full", "452 4.2.2 full"), (".gone", "550 gone")];
-    let mut wrong = Vec::new();
-    for ehlo in [NEITHER, PIPELINING, CHUNKING] {
-        let cases: &[Case] = &[
-            (&[], &["a,b", "c"], &["relayed, relayed", "relayed"], &["a+b: 0", "c: 1"]),
-            (
-                FULL,
-                &["bad,a,full,gone,b", "c"],
-                &["failed Rcpt 550, relayed, deferred Dot 452, failed Dot 550, relayed", "relayed"],
-                &["a+b: 0", "c: 1"],
-            ),
-            (
-                FULL,
-                &["bad", "full", "bad,c"],
-                &["failed Rcpt 550", "deferred Dot 452", "failed Rcpt 550, relayed"],
-                &["c: 2"],
-            ),
-            // Lost among the answers: who has one keeps it.
-            (
-                &[(".b", "250 taken !close")],
-                &["a,b,c,d"],
-                &["relayed, relayed, deferred Dot network duplicate?, deferred Dot network duplicate?"],
-                &["a+b: 0"],
-            ),
-            (&[(".a", "!close")], &["a,b"], &["deferred Dot network duplicate?, deferred Dot network duplicate?"], &[]),
-            (&[(".b", "HTTP/1.1")], &["a,b"], &["relayed, deferred Dot protocol duplicate?"], &["a: 0"]),
-            (&[("MAIL#1", "451 busy")], &["a,b", "c"], &["deferred Mail 451, deferred Mail 451", "relayed"], &["c: 1"]),
-        ];
-        for (rules, letters, told, got) in cases {
-            let notes = letters.iter().enumerate().map(|(i, to)| Note::new(to, &format!("{i}\r\n"))).collect();
-            let (outcomes, seen) = run(Script { ehlo, rules, lmtp: true, ..Script::default() }, notes);
-            if outcomes != *told || taken(&seen) != *got || !seen.commands[0].starts_with("LHLO ") {
-                let (taken, heard) = (taken(&seen), seen.commands.join(" / "));
-                wrong.push(format!("{ehlo:?} {rules:?}\n   told {outcomes:?}\n  taken {taken:?}\n  heard {heard}"));
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-#[test]
-fn an_lmtp_server_that_wants_a_letter_for_nobody_gets_none() {
-    let rules = &[("RCPT", "550 unknown"), ("DATA", "354 go on")];
-    let script = Script { ehlo: PIPELINING, rules, lmtp: true, ..Script::default() };
-    let (told, seen) = run(script, vec![Note::new("a", "0\r\n")]);
-    assert_eq!(told, ["failed Rcpt 550"]);
-    assert!(seen.taken.is_empty());
-}
-
-#[test]
-fn an_lmtp_server_that_refuses_bdat_gets_each_letter_once() {
-    let script = Script { ehlo: CHUNKING, rules: NO_BDAT, lmtp: true, ..Script::default() };
-    let (told, seen) = run(script, vec![Note::new("a,b", "0\r\n"), Note::new("c", "1\r\n")]);
-    assert_eq!(told, ["relayed, relayed", "relayed"]);
-    assert_eq!(taken(&seen), ["a+b: 0", "c: 1"]);
-}
-
-#[test]
-fn the_dns_leads_to_a_server_whose_certificate_must_be_the_domains_or_within_it() {
-    use crate::smtp::connect::Target;
-    let (config, pem) = certificate();
-    let dir = tempfile::tempdir().unwrap();
-    let ca_file = dir.path().join("ca.pem");
-    std::fs::write(&ca_file, pem).unwrap();
-    let nobody = 1;
-    // The server is called localhost, and so says its certificate.
-    for (domain, refused) in [
-        ("localhost", None),
-        ("LocalHost.", None),
-        ("example.com", Some("a certificate for localhost, not for example.com")),
-    ] {
-        let script = Script { ehlo: &["STARTTLS"], tls: Some(Arc::clone(&config)), ..Script::default() };
-        let (port, server) = Server::start(script);
-        let account = Account {
-            hosts: vec![Host::Srv(domain.to_owned())],
-            ca_file: Some(ca_file.clone()),
-            ..Account::new("test")
-        };
-        let at = |port| Ok(Service::At(vec![Target { name: "localhost".to_owned(), port }]));
-        let services = Services(|service: &str, asked: &str| {
-            assert_eq!(asked, domain);
-            at(if service == "submissions" { nobody } else { port })
-        });
-        match (open_asking(&account, &services), refused) {
-            (Ok(connection), None) => {
-                assert_eq!(connection.relay(), format!("localhost:{port}"));
-                let remark = format!("localhost:{nobody} cannot be reached");
-                assert!(connection.remarks[0].starts_with(&remark), "{:?}", connection.remarks);
-                connection.close();
-            }
-            (Err(unreached), Some(why)) => {
-                let said = unreached.fault.to_string();
-                assert!(unreached.fault.stage == Stage::Tls && said.contains(why), "{said}");
-            }
-            (opened, _) => panic!("{domain}: {:?}", opened.err()),
-        }
-        drop(server.join());
-    }
-}
-
-#[test]
-fn a_domain_without_a_service_is_a_host_that_does_not_exist() {
-    let account = Account { hosts: vec![Host::Srv("example.com".to_owned())], ..Account::new("test") };
-    let unreached = open_asking(&account, &Services(|_: &str, _: &str| Ok(Service::NotOffered))).err().unwrap();
-    assert_eq!((unreached.relay.as_str(), unreached.fault.stage), ("srv:example.com", Stage::Resolve));
-    assert!(matches!(unreached.fault.cause, Cause::NoSuchHost(_)));
-    assert!(unreached.remarks.is_empty(), "that one of two services is not there is no news");
 }
 
 proptest! {

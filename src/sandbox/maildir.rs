@@ -31,16 +31,6 @@ impl Maildir {
         Ok(Self { root: root.to_owned(), host, count: AtomicU64::new(0) })
     }
 
-    /// Where it is.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// Whether no letter has been begun in it.
-    pub fn is_untouched(&self) -> bool {
-        self.count.load(Ordering::SeqCst) == 0
-    }
-
     /// Begins a letter.
     pub(super) fn begin(&self, envelope: &Envelope) -> io::Result<Delivery> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -60,7 +60,8 @@ fn private(path: &Path, uid: u32) -> Result<File, NoSecret> {
         return Err(NoSecret::NotOurs(path.to_owned(), about.uid()));
     }
     if about.mode() & 0o077 != 0 {
-        return Err(NoSecret::NotPrivate(path.to_owned(), about.mode() & 0o7777));
+        let new_owner = (about.uid() != uid).then_some(uid);
+        return Err(NoSecret::NotPrivate(path.to_owned(), about.mode() & 0o7777, new_owner));
     }
     Ok(file)
 }
@@ -120,7 +121,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o602, 0o644, 0o610, 0o601] {
             let path = put(dir.path(), mode, b"s3cret\n");
             let error = first_line(&path, me()).unwrap_err();
-            assert_eq!(error, NoSecret::NotPrivate(path.clone(), mode));
+            assert_eq!(error, NoSecret::NotPrivate(path.clone(), mode, None));
             assert!(error.to_string().ends_with(&format!("chmod 600 {}", path.display())), "{error}");
             std::fs::remove_file(path).unwrap();
         }
@@ -134,6 +135,11 @@ mod tests {
         let stranger = first_line(&path, me() + 1);
         if me() == 0 {
             stranger.unwrap();
+            put(dir.path(), 0o640, b"s3cret\n");
+            let told = first_line(&path, 4242).unwrap_err().to_string();
+            let (mend, name) = (told.split("; ").last().unwrap(), path.display());
+            assert_eq!(mend, format!("chown 4242 {name} && chmod 600 {name}"), "it would be closed to its reader, too");
+            put(dir.path(), 0o600, b"s3cret\n");
             nix::unistd::chown(&path, Some(4242.into()), None).unwrap();
             assert_eq!(first_line(&path, 0).unwrap_err(), NoSecret::NotOurs(path.clone(), 4242));
             first_line(&path, 4242).unwrap();
@@ -175,7 +181,7 @@ mod tests {
         std::os::unix::fs::symlink(put(dir.path(), 0o600, b"s3cret\n"), &link).unwrap();
         first_line(&link, me()).unwrap();
         put(dir.path(), 0o644, b"s3cret\n");
-        assert_eq!(first_line(&link, me()).unwrap_err(), NoSecret::NotPrivate(link, 0o644));
+        assert_eq!(first_line(&link, me()).unwrap_err(), NoSecret::NotPrivate(link, 0o644, None));
     }
 
     #[test]

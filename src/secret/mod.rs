@@ -110,8 +110,8 @@ pub enum NoSecret {
     NotAFile(PathBuf),
     /// A file belongs to somebody else; the owner's uid.
     NotOurs(PathBuf, u32),
-    /// Others may read or change a file; its mode.
-    NotPrivate(PathBuf, u32),
+    /// Others may read or change a file; its mode. Where it is root's and we are not, who must have it to read it then.
+    NotPrivate(PathBuf, u32, Option<u32>),
     /// A netrc cannot be understood: line and what is wrong there.
     Netrc(PathBuf, usize, &'static str),
     /// A netrc has no password for host and user.
@@ -145,8 +145,10 @@ impl fmt::Display for NoSecret {
             Self::NotOurs(path, owner) => {
                 write!(f, "{} belongs to uid {owner}, and must belong to you or to root; chown it", path.display())
             }
-            Self::NotPrivate(path, mode) => {
-                write!(f, "{path} has mode {mode:04o} and is not private; chmod 600 {path}", path = path.display())
+            Self::NotPrivate(path, mode, new_owner) => {
+                let path = path.display();
+                let chown = new_owner.map(|uid| format!("chown {uid} {path} && ")).unwrap_or_default();
+                write!(f, "{path} has mode {mode:04o} and is not private; {chown}chmod 600 {path}")
             }
             Self::Netrc(path, line, why) => write!(f, "{}:{line}: {why}", path.display()),
             Self::NoEntry(path, host, user) => {

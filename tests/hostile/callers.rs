@@ -532,7 +532,7 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
 
 #[test]
 fn a_caller_who_stalls_keeps_no_relay_waiting_and_can_be_ended() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         let relay = Relay::start(Script::open());
         let home = Sendmail::to(&relay);
         home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
@@ -605,5 +605,31 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
             }
             drop(relay.finish());
         }
+    }
+}
+
+/// The library that reads them would open a FIFO and wait, and read a device to its end.
+#[test]
+fn roots_that_the_environment_names_hang_nobody_up() {
+    let fifo: fn(&Path) = |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let cases: [(&str, fn(&Path), &str); 5] = [
+        ("a FIFO", fifo, "is not a regular file"),
+        ("an endless device", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(), "is not a regular file"),
+        ("a directory", |path| fs::create_dir(path).unwrap(), "is not a regular file"),
+        ("a huge file", |path| fs::File::create(path).unwrap().set_len(65 << 20).unwrap(), "has more than 64 MiB"),
+        ("nothing", |_| {}, "No such file or directory"),
+    ];
+    for (what, plant, why) in cases {
+        let relay = Relay::start(Script::default());
+        let home = Sendmail::with(&relay, "ca_file =\n", "");
+        let path = home.home().join("roots");
+        plant(&path);
+        let home = home.env("SSL_CERT_FILE", &path);
+        let ended = call(&home, &["bob@example.org"], b"Subject: x\n\nhello\n");
+        let said = String::from_utf8_lossy(&ended.said).into_owned();
+        assert!(!ended.hung && ended.status == Some(0), "{what}: {said}");
+        assert!(said.contains(&path.display().to_string()) && said.contains(why), "{what}: {said}");
+        assert_eq!(fs::read_dir(home.queue().join("letters")).unwrap().count(), 1, "{what}");
+        drop(relay.finish());
     }
 }

@@ -15,21 +15,24 @@ pub fn sendmail() -> PathBuf {
 /// A home in a temporary directory.
 pub struct Household {
     dir: tempfile::TempDir,
+    /// Lines of `[queue]`.
+    queue: &'static str,
 }
 
 impl Household {
     /// A home whose `config.toml` is this. No background runner, so that nothing outlives the test.
     pub fn new(config: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let household = Self { dir };
-        household.configure(config);
-        household
+        Self::with(config, "")
     }
 
     /// The same, whose callers wait for their relay as long as a test may: on a busy machine nothing is put off.
     pub fn patient(config: &str) -> Self {
-        let household = Self::new("");
-        household.write(config, "deadline = \"50s\"\n");
+        Self::with(config, "deadline = \"50s\"\n")
+    }
+
+    fn with(config: &str, queue: &'static str) -> Self {
+        let household = Self { dir: tempfile::tempdir().unwrap(), queue };
+        household.configure(config);
         household
     }
 
@@ -45,13 +48,9 @@ impl Household {
 
     /// Writes another configuration.
     pub fn configure(&self, config: &str) {
-        self.write(config, "");
-    }
-
-    fn write(&self, config: &str, queue: &str) {
         let path = self.config_file();
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("{config}\n[queue]\nrunner = \"off\"\n{queue}")).unwrap();
+        fs::write(&path, format!("{config}\n[queue]\nrunner = \"off\"\n{}", self.queue)).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 

@@ -14,6 +14,21 @@ pub fn complete(subject: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// A body of that many octets, a line more or less: lines that mean something to SMTP, mbox or MIME, lines of every
+/// length up to the limit, no line end at the end.
+pub fn large(octets: usize) -> String {
+    let mut body = String::with_capacity(octets + 1000);
+    for n in 0.. {
+        body += ["", ".", "..", ".QUIT", "From me to you", "=3D", "-- "][n % 7];
+        body.extend(std::iter::repeat_n(char::from(b'!' + u8::try_from(n % 90).unwrap()), (n * 31) % 980));
+        if body.len() > octets {
+            break;
+        }
+        body.push('\n');
+    }
+    body
+}
+
 /// A letter in a mailbox.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Letter(pub Vec<u8>);

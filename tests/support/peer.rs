@@ -49,7 +49,7 @@ pub fn free_port() -> u16 {
 
 /// Asks again and again until there is an answer. The limit is for a broken test, not a measure of anything.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(30);
+    let end = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(found) = look() {
             return found;

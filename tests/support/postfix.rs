@@ -3,8 +3,8 @@
 //! is not touched. Cyrus SASL with a password file of its own needs no second daemon.
 
 use super::authority::Authority;
-use super::letter::{Letter, arrived, wait_for_letters};
 use super::peer::{free_port, here, run, wait_for};
+use super::server::{self, NAME, PASSWORD, Server, USER, for_each_known};
 use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write as _};
@@ -13,16 +13,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
-
-/// What the relay's certificate is for.
-pub const NAME: &str = "localhost";
-/// The one who may submit, and the password.
-pub const USER: &str = "alice";
-/// Both a space and a quotation mark, which the configuration and SASL have to carry through.
-pub const PASSWORD: &str = "open \"sesame\"";
-
-/// Whose mail it takes, besides the fifty `memberNN@example.org`.
-const MAILBOXES: [&str; 4] = ["alice@example.org", "bob@example.org", "carol@example.org", "jürgen@example.org"];
 
 /// A Postfix of the test's own. Stopped when dropped.
 pub struct Postfix {
@@ -74,12 +64,9 @@ impl Postfix {
             ),
         )
         .unwrap();
-        let mut known = MAILBOXES.map(str::to_owned).to_vec();
-        known.extend((1..=50).map(|n| format!("member{n:02}@example.org")));
-        let mailboxes = known.iter().fold(String::new(), |mut text, mailbox| {
-            writeln!(text, "{mailbox} {mailbox}/").unwrap();
-            text
-        });
+        let mailbox = |name: &str| format!("{name}@example.org {name}@example.org/\n");
+        // A name that no server without SMTPUTF8 could be asked about.
+        let mailboxes = for_each_known(mailbox) + &mailbox("jürgen");
         fs::write(root.join("mailboxes"), mailboxes).unwrap();
         let mut main = format!(
             "compatibility_level = 3.6\n\
@@ -154,16 +141,6 @@ impl Postfix {
         self.dir.path()
     }
 
-    /// An account of `config.toml` that may submit here by STARTTLS; `more` is more of its keys.
-    pub fn account(&self, more: &str) -> String {
-        format!(
-            "[account.work]\nhost = \"{NAME}\"\nport = {}\nuser = '{USER}'\npassword = '{PASSWORD}'\n\
-             from = \"alice@example.org\"\nca_file = \"{}\"\n{more}\n",
-            self.port,
-            self.ca_file.display()
-        )
-    }
-
     /// Makes this the password.
     pub fn admit(&self, password: &str) {
         let file = self.root().join("etc/sasl/passwords");
@@ -204,28 +181,18 @@ impl Postfix {
         command.arg("-c").arg(self.root().join("etc")).arg(verb);
         command
     }
+}
 
-    fn maildir(&self, mailbox: &str) -> PathBuf {
-        self.root().join("mail").join(mailbox)
+impl Server for Postfix {
+    fn account(&self, more: &str) -> String {
+        server::account(self.port, &self.ca_file, more)
     }
 
-    /// Waits for the one letter of that mailbox.
-    pub fn letter(&self, mailbox: &str) -> Letter {
-        self.letters(mailbox, 1).remove(0)
+    fn mail(&self) -> PathBuf {
+        self.root().join("mail")
     }
 
-    /// Waits for that many letters.
-    pub fn letters(&self, mailbox: &str, count: usize) -> Vec<Letter> {
-        wait_for_letters(&self.maildir(mailbox), count)
-    }
-
-    /// Asserts that nobody has got that mailbox a letter yet.
-    pub fn assert_no_letter(&self, mailbox: &str) {
-        assert_eq!(arrived(&self.maildir(mailbox)), [], "{}", self.log());
-    }
-
-    /// Its log so far.
-    pub fn log(&self) -> String {
+    fn log(&self) -> String {
         fs::read_to_string(self.root().join("log")).unwrap_or_default()
     }
 }

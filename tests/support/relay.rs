@@ -356,10 +356,15 @@ impl Relay {
     /// Waits until a command that begins so has come.
     pub fn wait_for_command(&self, begin: &str) {
         let until = Instant::now() + PATIENCE;
-        while !self.live.lock().unwrap().iter().any(|command| command.starts_with(begin)) {
+        while !self.has_heard(begin) {
             assert!(Instant::now() < until, "nobody has said {begin}");
             thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Whether a command that begins so has come.
+    pub fn has_heard(&self, begin: &str) -> bool {
+        self.live.lock().unwrap().iter().any(|command| command.starts_with(begin))
     }
 
     /// How many connections have been made.

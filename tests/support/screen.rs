@@ -1,13 +1,11 @@
-//! A person's terminal, 80 by 24, by tmux: keys in, and what is to be seen out.
+//! A person before a terminal of 80 by 24 in which one command runs: keys in, and all that was to be seen out.
 
-use super::peer::run;
-use super::sendmail::WATCHDOG;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use super::terminal::Terminal;
 
-/// A terminal in which a command runs, with a server of its own.
+/// A terminal in which a command runs.
 pub struct Screen {
-    dir: tempfile::TempDir,
+    terminal: Terminal,
+    _dir: tempfile::TempDir,
 }
 
 impl Screen {
@@ -15,56 +13,33 @@ impl Screen {
     /// the terminal shows `(ended N)`, N being its status, and what a shell would see of it.
     pub fn run(line: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let this = Self { dir };
         let line =
             format!("{line}\necho \"(ended $?)\"\nstty -a | grep -o -e '[-]*echo ' -e '[-]*isig'; exec sleep 600");
-        let script = this.dir.path().join("script");
+        let script = dir.path().join("script");
         std::fs::write(&script, line).unwrap();
-        let mut tmux = this.tmux();
-        run(tmux.args(["new-session", "-d", "-x", "80", "-y", "24", "/bin/sh"]).arg(script));
-        this
+        let program = ["/bin/sh".as_ref(), script.as_os_str()];
+        let terminal = Terminal::running(dir.path(), (80, 24), &[("PATH", "/usr/bin:/bin")], &program);
+        Self { terminal, _dir: dir }
     }
 
     /// Types a text and Enter.
     pub fn type_line(&self, text: &str) {
-        run(self.tmux().args(["send-keys", "-l", "--", text]));
+        self.terminal.type_in(&["-l", "--", text]);
         self.press("Enter");
     }
 
     /// Presses a key, by tmux's name for it.
     pub fn press(&self, key: &str) {
-        run(self.tmux().args(["send-keys", key]));
+        self.terminal.type_in(&[key]);
     }
 
     /// Waits until this is to be seen, and gives all that is, what has scrolled away included.
     pub fn wait_for(&self, text: &str) -> String {
-        let until = Instant::now() + WATCHDOG;
-        loop {
-            let shown = self.text();
-            if shown.contains(text) {
-                return shown;
-            }
-            assert!(Instant::now() < until, "no {text:?} on the screen:\n{shown}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        Terminal::wait_for(text, || self.text(), |shown| shown.contains(text))
     }
 
     /// All that is to be seen.
     pub fn text(&self) -> String {
-        run(self.tmux().args(["capture-pane", "-p", "-J", "-S", "-"]))
-    }
-
-    fn tmux(&self) -> Command {
-        let mut tmux = Command::new("tmux");
-        tmux.env_clear().env("PATH", "/usr/bin:/bin").env("LANG", "C.UTF-8").env("TERM", "xterm");
-        tmux.arg("-S").arg(self.dir.path().join("tmux")).args(["-f", "/dev/null"]);
-        tmux
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // The server of this screen alone, by its socket.
-        let _ = self.tmux().arg("kill-server").output();
+        self.terminal.all()
     }
 }

@@ -3,6 +3,7 @@
 //! Each has a server of its own, whose socket lies in the test's directory, and which ends with the value.
 
 use super::peer::wait_for;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,14 +16,19 @@ pub struct Terminal {
 impl Terminal {
     /// One of so many columns and lines. The shell has these variables and no others, and starts in `dir`.
     pub fn new(dir: &Path, (columns, lines): (u16, u16), variables: &[(&str, &str)]) -> Self {
+        let terminal = Self::running(dir, (columns, lines), variables, &["bash", "--norc"].map(OsStr::new));
+        terminal.wait("the prompt", |screen| screen.trim_end().ends_with('$'));
+        terminal
+    }
+
+    /// One with that program in it, from its beginning.
+    pub fn running(dir: &Path, (columns, lines): (u16, u16), variables: &[(&str, &str)], program: &[&OsStr]) -> Self {
         let terminal = Self { socket: dir.join(format!("tmux-{columns}")) };
         let mut command = terminal.tmux();
         command.args(["-f", "/dev/null", "new-session", "-d", "-x", &columns.to_string(), "-y", &lines.to_string()]);
         command.arg("-c").arg(dir).args(["env", "-i", "TERM=screen-256color", "LC_ALL=C.UTF-8", "TZ=UTC", "PS1=$ "]);
         command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
-        let done = command.args(["bash", "--norc"]).status().unwrap();
-        assert!(done.success());
-        terminal.wait("the prompt", |screen| screen.trim_end().ends_with('$'));
+        assert!(command.args(program).status().unwrap().success());
         terminal
     }
 
@@ -61,6 +67,11 @@ impl Terminal {
         self.capture(&["-e"])
     }
 
+    /// All that has been to be seen, what has scrolled away included; lines that were too long are whole.
+    pub fn all(&self) -> String {
+        self.capture(&["-J", "-S", "-"])
+    }
+
     fn capture(&self, words: &[&str]) -> String {
         let output = self.tmux().args(["capture-pane", "-p"]).args(words).output().unwrap();
         assert!(output.status.success());
@@ -69,10 +80,15 @@ impl Terminal {
 
     /// Waits for a screen.
     pub fn wait(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        Self::wait_for(what, || self.screen(), is_it)
+    }
+
+    /// Waits for what is seen by that look.
+    pub fn wait_for(what: &str, look: impl Fn() -> String, is_it: impl Fn(&str) -> bool) -> String {
         let last = std::cell::RefCell::new(String::new());
         let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             wait_for(what, || {
-                let screen = self.screen();
+                let screen = look();
                 let found = is_it(&screen).then(|| screen.clone());
                 *last.borrow_mut() = screen;
                 found

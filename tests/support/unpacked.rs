@@ -12,7 +12,7 @@ const INSIDE: &str = r#"
 set -e
 package=$1 over=$2/over users=$3
 shift 3
-mkdir "$over"
+mkdir -p "$over"
 mount -t tmpfs tmpfs "$over"
 mount -t tmpfs tmpfs /run
 for dir in etc usr var; do

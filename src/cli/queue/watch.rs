@@ -2,7 +2,7 @@
 //!
 //! The queue is looked at once a second (a list of thousands, which takes longer, less often), so that this works the same
 //! on a directory and through the service, and ages go on. The terminal gets a screen of its own, and its old modes and
-//! contents back however we leave.
+//! contents back however we leave, a fault of this program included.
 
 use super::Only;
 use super::letter::object;
@@ -11,10 +11,11 @@ use super::table::{Ink, View, cut, table, total, window};
 use crate::cli::exit::sysexits;
 use crate::cli::sendmail::Face;
 use crate::cli::signals;
+use crate::cli::terminal::key_by_key;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, PipeReader, Write};
@@ -147,16 +148,24 @@ struct Screen {
 impl Screen {
     fn take() -> io::Result<Self> {
         let modes = tcgetattr(rustix::stdio::stdin())?;
-        let mut raw = modes.clone();
         // Ctrl-C and Ctrl-Z are keys here: no signal finds the terminal in this state.
-        raw.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &raw)?;
+        // A panic ends the process where it happens, and drops nothing.
+        let (again, known) = (modes.clone(), std::panic::take_hook());
+        std::panic::set_hook(Box::new(move |panic| {
+            Self::give_back(&again);
+            known(panic);
+        }));
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &key_by_key(&modes))?;
         let screen = Self { modes, view: View::of_stdout() };
         // A screen of its own, without a cursor.
         Self::write("\x1b[?1049h\x1b[?25l");
         Ok(screen)
+    }
+
+    /// The terminal as it was.
+    fn give_back(modes: &Termios) {
+        Self::write("\x1b[?25h\x1b[?1049l");
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, modes);
     }
 
     fn write(text: &str) {
@@ -210,8 +219,7 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        Self::write("\x1b[?25h\x1b[?1049l");
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.modes);
+        Self::give_back(&self.modes);
     }
 }
 
@@ -261,5 +269,39 @@ fn keys(mut typed: &[u8]) -> Key {
             }
             [_, rest @ ..] => rest,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_fault_of_ours_gives_the_terminal_back() {
+        const MARK: &str = "PILLARBOX_TEST_FAULT";
+        if std::env::var_os(MARK).is_some() {
+            // As `cli::main` has it: without this the test's own unwinding would drop the screen.
+            std::panic::set_hook(Box::new(|_| std::process::exit(70)));
+            let _screen = Screen::take().unwrap();
+            panic!("on purpose");
+        }
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let before = tcgetattr(&terminal.slave).unwrap();
+        let name = module_path!().split_once("::").unwrap().1.to_owned() + "::a_fault_of_ours_gives_the_terminal_back";
+        let ours = || terminal.slave.try_clone().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", &name, "--nocapture"]).env(MARK, "1").stdin(ours()).stdout(ours());
+        assert_eq!(child.status().unwrap().code(), Some(70));
+        let after = tcgetattr(&terminal.slave).unwrap();
+        assert_eq!(after.local_modes, before.local_modes);
+        drop((child, terminal.slave));
+        // To the end, which a terminal tells by an error.
+        let (mut written, mut part) = (Vec::new(), [0; 1024]);
+        while let Ok(n @ 1..) = nix::unistd::read(&terminal.master, &mut part) {
+            written.extend_from_slice(&part[..n]);
+        }
+        assert!(written.ends_with(b"\x1b[?1049l"), "{}", String::from_utf8_lossy(&written));
+        assert!(memchr::memmem::find(&written, b"\x1b[?1049h").is_some());
     }
 }

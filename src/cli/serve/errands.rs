@@ -13,7 +13,7 @@
 //! them as one that is not there. Whoever is not root cannot have a letter tried twice in a minute: what a relay thinks of
 //! that would be everybody's loss.
 
-use super::Clerk;
+use super::clerk::Clerk;
 use crate::cli::meaning::Run;
 use crate::cli::queue::ways;
 use crate::cli::{mailq, run};

@@ -1,7 +1,7 @@
 //! dma's `dma.conf` (`KEY value`, or a key alone) and `auth.conf` (`user|smarthost:password`).
 
 use super::super::{Account, Settings, Tls};
-use super::{Line, Reader, literal};
+use super::{Line, Reader, Stays, literal};
 use std::path::Path;
 
 /// The lines that say something.
@@ -103,7 +103,8 @@ fn masquerade(reader: &mut Reader<'_>, path: &Path, line: usize, value: &str, se
                 let text =
                     "MASQUERADE: the sender is replaced in the header as well; dma replaced it in the envelope alone";
                 reader.note(path, line, text);
-                settings.names.masquerade.push(("*".to_owned(), address));
+                let pairs = &mut settings.names.masquerade;
+                reader.pair((path, line), Stays::Last, pairs, ("*".to_owned(), address));
             }
         }
         None => {

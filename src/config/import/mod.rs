@@ -133,6 +133,19 @@ pub fn read(program: Program, path: &Path, companions: &[PathBuf], around: &Surr
     let mut settings = read(&mut reader, &path, &text)?;
     for account in &mut settings.accounts {
         reader.mend(account, &path);
+        let wrong = account.hosts.iter().find_map(|host| not_a_name(host).map(|wrong| format!("the host {wrong}")));
+        let secret = match &account.password {
+            Some(PasswordSource::Literal(secret)) => Some(("password", secret.as_str())),
+            _ => None,
+        };
+        let odd = [account.user.as_deref().map(|user| ("user", user)), secret]
+            .into_iter()
+            .flatten()
+            .find(|(_, value)| value.contains(char::is_control));
+        if let Some(wrong) = wrong.or_else(|| odd.map(|(what, _)| format!("the {what} has a control character in it")))
+        {
+            return Err(format!("{}: account {}: {wrong}", path.display(), account.name));
+        }
     }
     if let [unused, ..] = &reader.unused[..] {
         let (unused, path) = (unused.display(), path.display());
@@ -151,6 +164,19 @@ struct Reader<'a> {
     notes: Vec<Note>,
 }
 
+/// Where something stands: file and line.
+type Place<'p> = (&'p Path, usize);
+
+/// What names stand for, as [`Settings`] has it.
+type Pairs = Vec<(String, String)>;
+
+/// Which of two entries for one name the program went by.
+#[derive(Clone, Copy)]
+enum Stays {
+    First,
+    Last,
+}
+
 /// A line that says something: its number, key and value.
 type Line<'t> = (usize, &'t str, &'t str);
 
@@ -162,11 +188,17 @@ impl Reader<'_> {
         }
     }
 
-    /// A file's text.
+    /// A file's text. Outside comments no control character is let in: no value of ours may have one.
     fn text(&mut self, path: &Path) -> io::Result<Zeroizing<String>> {
         let given = self.companions.iter().find(|given| given.file_name() == path.file_name());
         self.unused.retain(|unused| Some(unused) != given);
-        load::text(given.map_or(path, PathBuf::as_path))
+        let text = load::text(given.map_or(path, PathBuf::as_path))?;
+        let is_odd =
+            |line: &str| !line.trim_start().starts_with('#') && line.contains(|c: char| c.is_control() && c != '\t');
+        match text.lines().position(is_odd) {
+            Some(at) => Err(io::Error::other(format!("line {} has a control character in it", at + 1))),
+            None => Ok(text),
+        }
     }
 
     /// The text of a file that need not be there; one that cannot be read is noted.
@@ -225,6 +257,22 @@ impl Reader<'_> {
         fits.map(|_| text.to_owned())
     }
 
+    /// Adds what a name stands for, or a sender becomes. For a name that is there already one of the two stays.
+    fn pair(&mut self, at: Place<'_>, stays: Stays, pairs: &mut Pairs, (name, value): (String, String)) {
+        let Some((_, known)) = pairs.iter_mut().find(|(known, _)| *known == name) else {
+            pairs.push((name, value));
+            return;
+        };
+        if *known != value {
+            let (kept, gone) = match stays {
+                Stays::First => (&*known, value),
+                Stays::Last => (&value.clone(), std::mem::replace(known, value)),
+            };
+            let text = format!("{name} stands there twice; {kept} is taken and {gone} left out, as it was done before");
+            self.note(at.0, at.1, text);
+        }
+    }
+
     /// A host and its port; `None`, with a note, where it is no name.
     fn host(&mut self, file: &Path, line: usize, name: &str, port: u16) -> Option<Host> {
         if port == 0 {
@@ -232,12 +280,8 @@ impl Reader<'_> {
             return None;
         }
         let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-        // As our own file has it: what is a socket, a URL or a port there is no host here.
-        let wrong = match notation::host(bare, None) {
-            Ok(notation::Written::Tcp(name, None)) if name == bare => return Some(Host::Tcp { name, port }),
-            Ok(_) => format!("\"{bare}\" is no name"),
-            Err(wrong) => wrong,
-        };
+        let host = Host::Tcp { name: bare.to_owned(), port };
+        let Some(wrong) = not_a_name(&host) else { return Some(host) };
         self.note(file, line, format!("the host {wrong}; it was left out"));
         None
     }
@@ -277,6 +321,16 @@ impl Reader<'_> {
     }
 }
 
+/// What is wrong with the name of a host: what is a socket, a URL or a port in our own file is none.
+fn not_a_name(host: &Host) -> Option<String> {
+    let Host::Tcp { name, .. } = host else { return None };
+    match notation::host(name, None) {
+        Ok(notation::Written::Tcp(same, None)) if same == *name => None,
+        Ok(_) => Some(format!("\"{name}\" is no name")),
+        Err(wrong) => Some(wrong),
+    }
+}
+
 /// `name:port`, `[name]:port`, `name`, by the last colon; IPv6 addresses are in brackets or have no port.
 fn host_and_port(text: &str) -> (&str, Option<&str>) {
     let end = text.rfind(']').map_or(0, |end| end + 1);
@@ -284,6 +338,15 @@ fn host_and_port(text: &str) -> (&str, Option<&str>) {
         Some((name, port)) if end > 0 || !name.contains(':') => (&text[..end + name.len()], Some(port)),
         _ => (text, None),
     }
+}
+
+/// A name for one more account: the wanted one, or one like it that can be written and that no other has.
+fn name_for(wanted: &str, accounts: &[Account]) -> String {
+    let wanted: String = wanted.chars().map(|c| if c.is_control() { '_' } else { c }).collect();
+    let wanted = if wanted.is_empty() { "relay".to_owned() } else { wanted };
+    let is_taken = |name: &String| accounts.iter().any(|account| account.name == *name);
+    let numbered = (2..).map(|n| format!("{wanted}-{n}"));
+    std::iter::once(wanted.clone()).chain(numbered).find(|name| !is_taken(name)).unwrap_or(wanted)
 }
 
 fn is_yes(value: &str) -> bool {

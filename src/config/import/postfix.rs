@@ -5,7 +5,7 @@
 //! counterpart here, and is named once.
 
 use super::super::{Account, Settings, Tls};
-use super::{Reader, host_and_port, is_yes, literal};
+use super::{Reader, Stays, host_and_port, is_yes, literal, name_for};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -150,7 +150,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
         let first = fallback.split([',', ' ']).next().unwrap_or_default();
         if let Some(mut other) = through(reader, path, at, first, &base) {
             login(&mut other, &passwords, &[first, host_and_port(first).0]);
-            "fallback".clone_into(&mut other.name);
+            other.name = name_for("fallback", &settings.accounts);
             settings.accounts[0].fallback = Some(other.name.clone());
             settings.accounts.push(other);
         }
@@ -269,8 +269,8 @@ fn senders(
             .flatten()
             .collect();
         login(&mut account, passwords, &keys);
-        (account.name, account.senders) = (sender, vec![pattern]);
-        if !settings.accounts.iter().any(|other| other.name == account.name) {
+        if !settings.accounts.iter().any(|other| other.senders.contains(&pattern)) {
+            (account.name, account.senders) = (name_for(&sender, &settings.accounts), vec![pattern]);
             settings.accounts.push(account);
         }
     }
@@ -307,7 +307,8 @@ fn names(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>, sett
                 continue;
             };
             let key = if entry.key.starts_with('@') { format!("*{}", entry.key) } else { entry.key };
-            settings.names.masquerade.push((key, address));
+            let pairs = &mut settings.names.masquerade;
+            reader.pair((&entry.file, entry.line), Stays::First, pairs, (key, address));
         }
     }
     if let Some((at, long)) = parameters.get("maximal_queue_lifetime") {

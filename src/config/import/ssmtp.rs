@@ -1,7 +1,7 @@
 //! `ssmtp.conf` and `revaliases`: `key=value`, names without case, `#` comments; `local:address[:mailhub[:port]]`.
 
 use super::super::{Account, Auth, Settings, Tls};
-use super::{Line, Reader, host_and_port, is_yes, literal};
+use super::{Line, Reader, Stays, host_and_port, is_yes, literal, name_for};
 use std::path::Path;
 
 /// The lines that say something.
@@ -52,7 +52,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
             "rewritedomain" => rewrite = Some(value.to_owned()),
             "root" => {
                 if let Some(address) = reader.address(path, line, value) {
-                    settings.names.aliases.push(("root".to_owned(), address));
+                    let pairs = &mut settings.names.aliases;
+                    reader.pair((path, line), Stays::Last, pairs, ("root".to_owned(), address));
                     reader.note(path, line, format!("root: ssmtp sends there what is for any user below a uid of 1000; here only root's mail goes there. Write a line for each other name, or default = \"{value}\""));
                 }
             }
@@ -103,15 +104,18 @@ fn revaliases(reader: &mut Reader<'_>, path: &Path, hub: &str, settings: &mut Se
         };
         let Some(address) = reader.address(path, number + 1, address) else { continue };
         let whole = format!("{local}@{}", settings.domain.as_deref().unwrap_or("*"));
-        settings.names.masquerade.push((whole.clone(), address.clone()));
+        let pairs = &mut settings.names.masquerade;
+        reader.pair((path, number + 1), Stays::Last, pairs, (whole.clone(), address.clone()));
+        settings.accounts.retain(|account| !account.senders.contains(&whole));
         let Some(other) = parts.next().filter(|other| !other.is_empty() && *other != hub) else { continue };
         let (name, port) = host_and_port(other);
         let port = port.and_then(|port| port.parse().ok()).unwrap_or(usual_port(&settings.accounts[0]));
         if let Some(host) = reader.host(path, number + 1, name, port) {
             let base = settings.accounts[0].clone();
-            // By the name before and after it is replaced.
-            let senders = vec![whole, address];
-            settings.accounts.push(Account { name: local.to_owned(), hosts: vec![host], senders, ..base });
+            // By the name before and after it is replaced; a name without a domain chooses nothing.
+            let senders = [whole, address].into_iter().filter(|one| super::notation::glob(one).is_ok()).collect();
+            let name = name_for(local, &settings.accounts);
+            settings.accounts.push(Account { name, hosts: vec![host], senders, ..base });
         }
     }
 }

@@ -199,7 +199,7 @@ fn a_file_without_a_password_may_be_open() {
 
 #[test]
 fn a_password_in_a_strangers_file_is_refused() {
-    let opened = |owner, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, mode, identity: (0, 0) };
+    let opened = |owner, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, group: 0, mode, identity: (0, 0) };
     let path = Path::new("/etc/it's mine");
     for (owner, mode, mend) in [
         (1000, 0o600, None),
@@ -211,6 +211,32 @@ fn a_password_in_a_strangers_file_is_refused() {
         let told = privacy(path, &opened(owner, mode), 1000);
         assert_eq!(told.as_deref().and_then(|told| told.split("mend it with: ").nth(1)), mend, "{owner} {mode:o}");
     }
+}
+
+/// `chmod 600` would lock out the service, which reads its settings as one of the file's group.
+#[test]
+fn a_password_that_a_group_can_read_is_to_be_moved_and_the_file_is_not() {
+    let of = |owner, group, mode| Opened { octets: Zeroizing::new(Vec::new()), owner, group, mode, identity: (0, 0) };
+    for (name, mend) in [
+        ("config.toml", "with password = { file = \"...\" } or { credential = \"...\" } in its place"),
+        ("msmtprc", "with passwordeval or a netrc in its place"),
+        ("mailrc", "with a netrc in its place"),
+    ] {
+        let path = Path::new("/etc").join(name);
+        for (mode, uid) in [(0o640, 998), (0o640, 0), (0o660, 998), (0o644, 998)] {
+            let told = privacy(&path, &of(0, 998, mode), uid).unwrap();
+            assert!(
+                told.contains(&format!("is open to its group (mode {mode:04o})")) && told.ends_with(mend),
+                "{told}"
+            );
+        }
+    }
+    let path = Path::new("/etc/config.toml");
+    for (owner, group, mode) in [(0, 0, 0o640), (0, 998, 0o604), (998, 998, 0o640)] {
+        let told = privacy(path, &of(owner, group, mode), 998).unwrap();
+        assert!(told.ends_with("mend it with: chmod 600 /etc/config.toml"), "{told}");
+    }
+    assert_eq!(privacy(path, &of(0, 998, 0o600), 998), None);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The rows of `[serve]`.
 
 use super::super::{Serve, notation};
-use super::{Row, printable, put};
-use std::time::Duration;
+use super::row::{Row, put};
+use super::value::printable;
 
 /// Keys of `[serve]`.
 pub(super) const SERVE: &[Row<Serve>] = &[
@@ -62,19 +62,11 @@ pub(super) const SERVE: &[Row<Serve>] = &[
     Row {
         key: "command_timeout",
         allowed: "a number and its unit, as in \"5m\"; at least 1s",
-        read: |serve, value| {
-            put(&mut serve.command_timeout, some_time(value.duration()?).map_err(|text| value.wrong(text))?)
-        },
+        read: |serve, value| put(&mut serve.command_timeout, value.timeout()?),
     },
     Row {
         key: "letter_timeout",
         allowed: "a number and its unit, as in \"10m\"; at least 1s",
-        read: |serve, value| {
-            put(&mut serve.letter_timeout, some_time(value.duration()?).map_err(|text| value.wrong(text))?)
-        },
+        read: |serve, value| put(&mut serve.letter_timeout, value.timeout()?),
     },
 ];
-
-fn some_time(time: Duration) -> Result<Duration, &'static str> {
-    if time.is_zero() { Err("is too short") } else { Ok(time) }
-}

@@ -1,7 +1,8 @@
 use super::*;
-use crate::config::{Host, Names, Proxy, Serve};
+use crate::config::{Account, Auth, Host, Keepsake, Names, PasswordSource, Proxy, Queue, Serve, Tls, TlsVersion};
 use proptest::prelude::*;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();

@@ -2,6 +2,7 @@
 
 use super::super::notation;
 use super::super::spelling::nearest;
+use crate::message::address::parse_sender;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::Spanned;
@@ -92,6 +93,12 @@ impl<'v> Value<'v> {
         }
     }
 
+    /// A duration in which something can happen.
+    pub fn timeout(self) -> Result<Duration, Wrong> {
+        let time = self.duration()?;
+        if time.is_zero() { Err(self.wrong("is too short")) } else { Ok(time) }
+    }
+
     /// Octets.
     pub fn size(self) -> Result<u64, Wrong> {
         match self.value() {
@@ -108,4 +115,26 @@ impl<'v> Value<'v> {
 /// The nearest spelling as a part of a sentence; nothing where none is near.
 pub(super) fn did_you_mean(near: Option<&str>) -> String {
     near.map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
+}
+
+pub(super) fn printable(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        Err("is empty".to_owned())
+    } else if text.chars().any(char::is_control) {
+        Err("has a control character in it".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+/// NUL ends a word for the system and separates SASL's; nothing that we hand on may have one.
+pub(super) fn no_nul(text: &str) -> Result<(), String> {
+    if text.contains('\0') { Err("has a NUL in it".to_owned()) } else { Ok(()) }
+}
+
+/// One address; a bare local name will get the domain.
+pub(super) fn address(text: &str) -> Result<(), String> {
+    let address = parse_sender(text).map_err(|error| format!("{text:?} {error}"))?.ok_or("is empty")?;
+    let domain = address.domain.as_deref().unwrap_or("localhost");
+    address.to_mailbox(domain).map(drop).map_err(|bad| format!("{text:?} {bad}"))
 }

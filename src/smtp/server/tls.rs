@@ -8,7 +8,6 @@ use rcgen::{
     KeyUsagePurpose,
 };
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::sync::Arc;
@@ -20,8 +19,6 @@ pub struct Identity(pub(super) Arc<ServerConfig>);
 /// Why there is no TLS to be had.
 #[derive(Debug)]
 pub enum NoIdentity {
-    /// The PEM text holds no certificate or no key that can be read.
-    Pem(&'static str),
     /// The TLS library refused them.
     Library(rustls::Error),
     /// A certificate could not be made.
@@ -31,7 +28,6 @@ pub enum NoIdentity {
 impl fmt::Display for NoIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pem(what) => write!(f, "there is no readable {what} in the PEM text"),
             Self::Library(error) => write!(f, "the certificate cannot be used: {error}"),
             Self::Making(error) => write!(f, "a certificate cannot be made: {error}"),
         }
@@ -41,14 +37,6 @@ impl fmt::Display for NoIdentity {
 impl std::error::Error for NoIdentity {}
 
 impl Identity {
-    /// A certificate, those between it and its authority, and its key, all as PEM.
-    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, NoIdentity> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
-        let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or(NoIdentity::Pem("certificate"))?;
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| NoIdentity::Pem("key"))?;
-        Self::new(chain, key)
-    }
-
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, NoIdentity> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -94,19 +82,4 @@ fn named(common_name: &str, names: Vec<String>) -> Result<CertificateParams, NoI
     let mut params = CertificateParams::new(names).map_err(NoIdentity::Making)?;
     params.distinguished_name.push(DnType::CommonName, common_name);
     Ok(params)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_identity_needs_a_certificate_and_its_own_key() {
-        let (key, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
-        let pem = named("x", vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap().pem();
-        assert!(Identity::from_pem(pem.as_bytes(), key.serialize_pem().as_bytes()).is_ok());
-        for (chain, key) in [(pem.as_str(), other.serialize_pem()), ("", key.serialize_pem()), (&pem, String::new())] {
-            assert!(Identity::from_pem(chain.as_bytes(), key.as_bytes()).is_err());
-        }
-    }
 }

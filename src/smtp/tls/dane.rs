@@ -8,10 +8,10 @@
 //! RFC 6698 §2.1, RFC 7671 §5 and §9, RFC 7672 §3.1.
 
 use super::super::certificate::sha256;
+use super::verify::Shown;
 use ring::digest::{SHA512, digest};
 use rustls::RootCertStore;
-use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 
 /// A TLSA record that can be used.
@@ -100,13 +100,7 @@ pub(super) struct Dane {
 
 impl Dane {
     /// Whether a server that shows this is the one that the records speak of.
-    pub fn allows(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-        algorithms: &[&dyn SignatureVerificationAlgorithm],
-    ) -> bool {
+    pub fn allows(&self, shown: Shown<'_>) -> bool {
         let strong = |record: &&Tlsa| {
             let outdone = |other: &Tlsa| {
                 matches!(other.data, Data::Sha512(_))
@@ -115,19 +109,17 @@ impl Dane {
             !matches!(record.data, Data::Sha256(_)) || !self.records.iter().any(outdone)
         };
         self.records.iter().filter(strong).any(|record| match record.usage {
-            Usage::Server => record.fits(leaf),
+            Usage::Server => record.fits(shown.leaf),
             Usage::Authority => {
                 let own = match (&record.data, record.selector) {
                     (Data::Whole(whole), Selector::Certificate) => Some(CertificateDer::from(whole.as_slice())),
                     _ => None,
                 };
-                let shown = intermediates.iter().filter(|certificate| record.fits(certificate));
+                let named = shown.intermediates.iter().filter(|certificate| record.fits(certificate));
                 let mut authorities = RootCertStore::empty();
-                authorities.add_parsable_certificates(shown.cloned().map(CertificateDer::into_owned));
+                authorities.add_parsable_certificates(named.cloned().map(CertificateDer::into_owned));
                 authorities.add_parsable_certificates(own.map(CertificateDer::into_owned));
-                let Ok(parsed) = ParsedCertificate::try_from(leaf) else { return false };
-                verify_server_cert_signed_by_trust_anchor(&parsed, &authorities, intermediates, now, algorithms).is_ok()
-                    && self.names.iter().any(|name| verify_server_name(&parsed, name).is_ok())
+                shown.leads_to(&authorities).is_ok() && self.names.iter().any(|name| shown.carries(name).is_ok())
             }
         })
     }
@@ -138,6 +130,7 @@ mod tests {
     use super::*;
     use crate::smtp::rehearsal::Authority;
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::UnixTime;
     use rustls::pki_types::pem::PemObject;
 
     const NAME: &str = "mx.example.org";
@@ -175,7 +168,14 @@ mod tests {
         fn allows(&self, records: &[Tlsa], chain: &[CertificateDer<'static>]) -> bool {
             let names = [NAME, "example.org"].map(|name| ServerName::try_from(name).unwrap()).to_vec();
             let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms.all;
-            Dane { records: records.to_vec(), names }.allows(&self.leaf, chain, UnixTime::now(), algorithms)
+            let parsed = ParsedCertificate::try_from(&self.leaf).unwrap();
+            Dane { records: records.to_vec(), names }.allows(Shown {
+                leaf: &self.leaf,
+                parsed: &parsed,
+                intermediates: chain,
+                now: UnixTime::now(),
+                algorithms,
+            })
         }
     }
 

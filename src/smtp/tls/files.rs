@@ -37,7 +37,7 @@ pub(super) fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>,
         return Err(unusable(key, path, "it is not a regular file"));
     }
     if found.len() > LARGEST {
-        return Err(unusable(key, path, format!("it has more than {} MiB", LARGEST >> 20)));
+        return Err(unusable(key, path, too_large()));
     }
     // With room for all of it from the start: a vector that grows leaves a copy of the key behind that nobody wipes.
     let mut octets = Zeroizing::new(Vec::with_capacity(usize::try_from(found.len()).unwrap_or(0) + 1));
@@ -45,11 +45,15 @@ pub(super) fn read(key: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>,
     Ok(octets)
 }
 
+fn too_large() -> String {
+    format!("it has more than {} MiB", LARGEST >> 20)
+}
+
 pub(super) fn unusable(key: &'static str, path: &Path, why: impl Into<String>) -> NoTrust {
     NoTrust::File { key, path: path.to_owned(), why: why.into() }
 }
 
-pub(super) fn malformed(error: &pem::Error) -> String {
+fn malformed(error: &pem::Error) -> String {
     format!("it is not well-formed PEM ({error})")
 }
 
@@ -127,9 +131,19 @@ pub(super) fn from_ca_file(path: &Path) -> Result<Anchor, NoTrust> {
     Ok(Anchor::CaFile { roots: Arc::new(roots), own, path: path.to_owned() })
 }
 
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` are OpenSSL's old agreement and honoured as such.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` are OpenSSL's old agreement and honoured as such. A FIFO that nobody writes to and a
+/// device without end would be read for ever; the library looks out for them in the directories alone.
 pub(super) fn platform_roots() -> Result<RootCertStore, NoTrust> {
-    let told = std::env::var_os("SSL_CERT_FILE").is_some() || std::env::var_os("SSL_CERT_DIR").is_some();
+    let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let told = file.is_some() || std::env::var_os("SSL_CERT_DIR").is_some();
+    // That file is how people say "none" and mean the directories.
+    if let Some(path) = file.filter(|path| path != Path::new("/dev/null")) {
+        match path.metadata() {
+            Ok(found) if !found.is_file() => return Err(unusable("SSL_CERT_FILE", &path, "it is not a regular file")),
+            Ok(found) if found.len() > LARGEST => return Err(unusable("SSL_CERT_FILE", &path, too_large())),
+            _ => {}
+        }
+    }
     let bundle = BUNDLES.iter().map(Path::new).find(|path| !told && path.is_file());
     let loaded = match bundle {
         Some(bundle) => rustls_native_certs::load_certs_from_paths(Some(bundle), None),

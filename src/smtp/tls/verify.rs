@@ -6,7 +6,7 @@ use super::words::is_signed_weakly;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 use std::fmt;
@@ -51,68 +51,74 @@ pub(super) struct Verifier {
     pub provider: Arc<CryptoProvider>,
 }
 
+/// What a server shows, and when it is looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Shown<'s> {
+    pub leaf: &'s CertificateDer<'s>,
+    pub parsed: &'s ParsedCertificate<'s>,
+    pub intermediates: &'s [CertificateDer<'s>],
+    pub now: UnixTime,
+    pub algorithms: &'s [&'s dyn SignatureVerificationAlgorithm],
+}
+
+impl Shown<'_> {
+    /// Whether one of these has signed it, and it is in its dates.
+    pub fn leads_to(self, roots: &RootCertStore) -> Result<(), Error> {
+        verify_server_cert_signed_by_trust_anchor(self.parsed, roots, self.intermediates, self.now, self.algorithms)
+    }
+
+    /// Whether it carries the name.
+    pub fn carries(self, name: &ServerName<'_>) -> Result<(), Error> {
+        verify_server_name(self.parsed, name)
+    }
+}
+
 impl Verifier {
-    fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
-        let refusal = |flaw| Refusal { flaw, leaf: sha256(leaf) };
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        let parsed = ParsedCertificate::try_from(leaf).map_err(|error| refusal(Flaw::Other(error)))?;
-        let chain = |roots: &RootCertStore| {
-            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
-        };
+    fn verify(&self, shown: Shown<'_>, name: &ServerName<'_>) -> Result<(), Flaw> {
         let vouched = match &self.anchor {
             Anchor::Pins(pins) => {
-                let key = sha256(parsed.subject_public_key_info().as_ref());
-                let pinned = pins.contains(&sha256(leaf)) || pins.contains(&key);
-                return if pinned { Ok(()) } else { Err(refusal(Flaw::NotPinned)) };
+                let key = sha256(shown.parsed.subject_public_key_info().as_ref());
+                let pinned = pins.contains(&sha256(shown.leaf)) || pins.contains(&key);
+                return if pinned { Ok(()) } else { Err(Flaw::NotPinned) };
             }
-            Anchor::CaFile { roots, own, .. } => match chain(roots) {
-                Err(error) if is_about_issuer(&error) && own.contains(leaf) => Ok(()),
+            Anchor::CaFile { roots, own, .. } => match shown.leads_to(roots) {
+                Err(error) if is_about_issuer(&error) && own.contains(shown.leaf) => Ok(()),
                 vouched => vouched,
             },
-            Anchor::Roots(roots) => chain(roots),
-            Anchor::Dane(dane) => {
-                let allowed = dane.allows(leaf, intermediates, now, algorithms);
-                return if allowed { Ok(()) } else { Err(refusal(Flaw::NotInDns)) };
-            }
+            Anchor::Roots(roots) => shown.leads_to(roots),
+            Anchor::Dane(dane) => return if dane.allows(shown) { Ok(()) } else { Err(Flaw::NotInDns) },
             Anchor::Anybody => return Ok(()),
         };
-        vouched.and_then(|()| verify_server_name(&parsed, name)).map_err(|error| {
-            refusal(match error {
-                Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => {
-                    Flaw::Expired(not_after)
+        vouched.and_then(|()| shown.carries(name)).map_err(|error| self.flaw(shown, error))?;
+        self.revoked.as_ref().map_or(Ok(()), |revoked| revoked.verify(shown, name))
+    }
+
+    /// What the library's error means.
+    fn flaw(&self, shown: Shown<'_>, error: Error) -> Flaw {
+        match error {
+            Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. }) => Flaw::Expired(not_after),
+            Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
+                Flaw::NotYetValid(not_before)
+            }
+            Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
+                Flaw::WrongName {
+                    expected: expected.to_str().into_owned(),
+                    presented: names(&presented),
+                    common: Certificate::read(shown.leaf).and_then(|read| read.common_name),
                 }
-                Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }) => {
-                    Flaw::NotYetValid(not_before)
+            }
+            // Signed by an authority of the right name, but not by that one: it has been made anew.
+            Error::InvalidCertificate(CertificateError::BadSignature) => Flaw::UnknownIssuer(self.path()),
+            error if is_about_issuer(&error) => {
+                let mut alone = RootCertStore::empty();
+                let itself = alone.add(shown.leaf.clone().into_owned()).and_then(|()| shown.leads_to(&alone));
+                match itself {
+                    Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => Flaw::UnknownIssuer(self.path()),
+                    _ => Flaw::SelfSigned,
                 }
-                Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented }) => {
-                    Flaw::WrongName {
-                        expected: expected.to_str().into_owned(),
-                        presented: names(&presented),
-                        common: Certificate::read(leaf).and_then(|read| read.common_name),
-                    }
-                }
-                // Signed by an authority of the right name, but not by that one: it has been made anew.
-                Error::InvalidCertificate(CertificateError::BadSignature) => Flaw::UnknownIssuer(self.path()),
-                error if is_about_issuer(&error) => {
-                    let mut alone = RootCertStore::empty();
-                    let itself = alone.add(leaf.clone().into_owned()).and_then(|()| chain(&alone));
-                    match itself {
-                        Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-                            Flaw::UnknownIssuer(self.path())
-                        }
-                        _ => Flaw::SelfSigned,
-                    }
-                }
-                error => Flaw::Other(error),
-            })
-        })?;
-        self.revoked.as_ref().map_or(Ok(()), |revoked| revoked.verify(leaf, intermediates, name, now).map_err(refusal))
+            }
+            error => Flaw::Other(error),
+        }
     }
 
     fn path(&self) -> Option<PathBuf> {
@@ -125,14 +131,8 @@ impl Verifier {
 
 impl Revoked {
     /// Looks a certificate up that was found good in all other respects.
-    fn verify(
-        &self,
-        leaf: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        now: UnixTime,
-    ) -> Result<(), Flaw> {
-        match self.lists.verify_server_cert(leaf, intermediates, name, &[], now) {
+    fn verify(&self, shown: Shown<'_>, name: &ServerName<'_>) -> Result<(), Flaw> {
+        match self.lists.verify_server_cert(shown.leaf, shown.intermediates, name, &[], shown.now) {
             Ok(_) => Ok(()),
             // One that stands in ca_file itself: no authority signed it, and none could revoke it.
             Err(error) if is_about_issuer(&error) => Ok(()),
@@ -148,7 +148,7 @@ impl Revoked {
 /// Whether the path ended at an unknown issuer, or at a self-signed certificate that calls itself a CA (as
 /// `openssl req -x509` makes them), which the library refuses as a server's with an error that it keeps to
 /// itself. Both come after it has checked the certificate's dates; a test holds it to that.
-pub(super) fn is_about_issuer(error: &Error) -> bool {
+fn is_about_issuer(error: &Error) -> bool {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => true,
         Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => why.to_string() == "CaUsedAsEndEntity",
@@ -264,9 +264,15 @@ impl ServerCertVerifier for Verifier {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(leaf, intermediates, name, now)
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        ParsedCertificate::try_from(leaf)
+            .map_err(Flaw::Other)
+            .and_then(|parsed| self.verify(Shown { leaf, parsed: &parsed, intermediates, now, algorithms }, name))
             .map(|()| ServerCertVerified::assertion())
-            .map_err(|refusal| Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal)))))
+            .map_err(|flaw| {
+                let refusal = Refusal { flaw, leaf: sha256(leaf) };
+                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
+            })
     }
 
     fn verify_tls12_signature(

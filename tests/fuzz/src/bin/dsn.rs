@@ -88,7 +88,7 @@ fn check(report: &[u8], count: usize) {
         header.lines().filter(|line| !line.starts_with(' ')).map(|line| line.split(':').next().unwrap()).collect();
     let expected = ["From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"];
     assert_eq!(names, expected);
-    let (_, boundary) = header.split_once("boundary=\"").unwrap();
+    let (_, boundary) = header.rsplit_once("boundary=\"").unwrap();
     let mark = format!("\r\n--{}", boundary.trim_end_matches('"'));
     let marks: Vec<usize> = memchr::memmem::find_iter(report, mark.as_bytes()).collect();
     assert_eq!(marks.len(), 4, "three parts and an end");
