@@ -18,6 +18,8 @@ pub struct Mailbox {
 pub enum BadMailbox {
     /// A control character (CR, LF, NUL, …) is in it: it could smuggle a command to the relay.
     Control,
+    /// Octets that are no UTF-8 stood in it: whoever is meant, it is not whom the wire would name.
+    NoText,
     /// The local part or the domain is empty.
     Empty,
     /// The domain holds a character that no domain or address literal has.
@@ -30,6 +32,7 @@ impl fmt::Display for BadMailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Control => "has a control character in it",
+            Self::NoText => "has octets in it that are no UTF-8",
             Self::Empty => "lacks its local part or its domain",
             Self::Domain => "has a domain that is neither a name nor an address literal",
             Self::TooLong => "is too long",
@@ -42,6 +45,10 @@ impl Mailbox {
     pub fn new(local: &str, domain: &str) -> Result<Self, BadMailbox> {
         if local.chars().chain(domain.chars()).any(char::is_control) {
             return Err(BadMailbox::Control);
+        }
+        // Such octets were replaced by this when the text was read.
+        if local.chars().chain(domain.chars()).any(|c| c == char::REPLACEMENT_CHARACTER) {
+            return Err(BadMailbox::NoText);
         }
         if local.is_empty() || domain.is_empty() {
             return Err(BadMailbox::Empty);
@@ -294,6 +301,8 @@ mod tests {
             assert_eq!(Mailbox::new(bad, "example.org"), Err(BadMailbox::Control), "{bad:?}");
             assert_eq!(Mailbox::new("a", bad), Err(BadMailbox::Control), "{bad:?}");
         }
+        assert_eq!(Mailbox::new("j\u{fffd}rg", "x.org"), Err(BadMailbox::NoText));
+        assert_eq!(Mailbox::new("a", "\u{fffd}.org"), Err(BadMailbox::NoText));
         for bad in ["a b", "a>", "<a", "a@b", "a..b", ".a", "a.", "[]", "a,b"] {
             assert_eq!(Mailbox::new("a", bad), Err(BadMailbox::Domain), "{bad:?}");
         }

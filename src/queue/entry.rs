@@ -206,7 +206,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_reads_back(local in "\\PC{1,20}", envid in any::<String>(), account in any::<String>()) {
+        fn whatever_is_accepted_reads_back(
+            // No mailbox has what stands for octets that are no text.
+            local in "\\PC{1,20}".prop_map(|local| local.replace(char::REPLACEMENT_CHARACTER, "x")),
+            envid in any::<String>(),
+            account in any::<String>(),
+        ) {
             let entry = entry(&local, &envid, &account);
             prop_assert_eq!(Entry::parse(&entry.to_text()), Some(entry));
         }
