@@ -612,7 +612,8 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
 #[test]
 fn roots_that_the_environment_names_hang_nobody_up() {
     let fifo: fn(&Path) = |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let cases: [(&str, fn(&Path), &str); 5] = [
+    type Plant = fn(&Path);
+    let cases: [(&str, Plant, &str); 5] = [
         ("a FIFO", fifo, "is not a regular file"),
         ("an endless device", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(), "is not a regular file"),
         ("a directory", |path| fs::create_dir(path).unwrap(), "is not a regular file"),
