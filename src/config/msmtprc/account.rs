@@ -221,7 +221,7 @@ impl Building {
 fn forbids_tls12(priorities: &str) -> bool {
     let mut allowed = true;
     for word in priorities.split(':') {
-        let is_all = matches!(&word[1.min(word.len())..], "VERS-ALL" | "VERS-TLS-ALL");
+        let is_all = matches!(word.get(1..), Some("VERS-ALL" | "VERS-TLS-ALL"));
         match word.get(..1) {
             Some("-" | "!") if is_all || word.ends_with("VERS-TLS1.2") => allowed = false,
             Some("+") if is_all || word.ends_with("VERS-TLS1.2") => allowed = true,
@@ -246,6 +246,26 @@ fn words(flaw: &Flaw) -> Wrong {
         Flaw::NamelessSocket => ("socket", "with tls it needs host or tls_host_override".to_owned()),
         Flaw::InClear(host) => {
             ("auth", format!("the password would go to {host} in clear; write `tls on`, or `auth off`"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::forbids_tls12;
+
+    #[test]
+    fn the_last_word_about_tls_1_2_counts() {
+        for (priorities, forbidden) in [
+            ("NORMAL", false),
+            ("NORMAL:-VERS-TLS1.2", true),
+            ("NORMAL:-VERS-ALL:+VERS-TLS1.3", true),
+            ("NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2", false),
+            ("NORMAL:!VERS-TLS-ALL", true),
+            ("", false),
+            ("\u{1bc}", false),
+        ] {
+            assert_eq!(forbids_tls12(priorities), forbidden, "{priorities}");
         }
     }
 }
