@@ -174,6 +174,9 @@ END
             printf 'Defaults mailto="%s", mail_no_user, mailsub="good day", mailerpath=/root/telltale\n' "$TO" >sudoers
             chmod 440 sudoers
             mount --bind sudoers /etc/sudoers
+            # Of a host that it cannot resolve, sudo would write as well.
+            printf '127.0.0.1 localhost %s\n' "$(hostname)" >hosts
+            mount --bind hosts /etc/hosts
             mount -t tmpfs tmpfs /run
             ! sudo -n true good day 2>/dev/null
             until_told"#,
