@@ -297,7 +297,8 @@ letter.deliver!'"#,
         name: "Symfony's -bs",
         package: "php8.2-cli",
         program: "php",
-        // SmtpTransport over ProcessStream, as it speaks where EHLO is not wanted: HELO, and the queue's id from the 250.
+        // SmtpTransport over ProcessStream, as it speaks where EHLO
+        // is not wanted: HELO, and the queue's id from the 250.
         script: r#"
             cat >send.php <<'END'
 <?php

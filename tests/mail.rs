@@ -1,5 +1,5 @@
-//! `pillarbox mail`, and `mail` by name, as people and scripts use them: the real program, a relay on loopback, and what is read
-//! at the other end by Python's `email` and by mutt.
+//! `pillarbox mail`, and `mail` by name, as people and scripts use them: the real program, a relay on loopback, and
+//! what is read at the other end by Python's `email` and by mutt.
 
 #![allow(clippy::unwrap_used)]
 
@@ -79,7 +79,8 @@ fn recipients(letter: &Letter) -> Vec<&str> {
     letter.recipients.iter().map(|to| to.split(['<', '>']).nth(1).unwrap()).collect()
 }
 
-/// What Python's `email` makes of a letter: its subject, and of each part a line with type, charset and name, and its content.
+/// What Python's `email` makes of a letter: its subject, and of
+/// each part a line with type, charset and name, and its content.
 fn read_by_python(letter: &Letter, dir: &Path) -> (String, Vec<(String, Vec<u8>)>) {
     const READ: &str = r"
 import email, email.policy, sys

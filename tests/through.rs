@@ -1,5 +1,5 @@
-//! Other people's programs that send through the service: over `sendmail -bs`, over the socket, over loopback TCP; and a
-//! user who takes a thousand connections.
+//! Other people's programs that send through the service: over `sendmail -bs`, over the socket, over loopback TCP; and
+//! a user who takes a thousand connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,8 +15,8 @@ use support::peer::{Running, free_port, here};
 /// A user with an entry in the password file, without which s-nail does not start.
 const NOBODY: u32 = 65_534;
 
-/// What a user runs, and how many letters come of it. `$TCP` is the service's port, `$SOCKET` its socket, and `sendmail`
-/// is ours.
+/// What a user runs, and how many letters come of it. `$TCP` is the
+/// service's port, `$SOCKET` its socket, and `sendmail` is ours.
 struct Caller {
     name: &'static str,
     needs: &'static [&'static str],

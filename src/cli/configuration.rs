@@ -37,9 +37,9 @@ pub const SERVICE: &str = "/etc/pillarbox/config.toml";
 /// Where the service keeps its letters unless its configuration says otherwise.
 const SPOOL: &str = "/var/spool/pillarbox";
 
-/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies below
-/// `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as all, and a
-/// caller who may not read it need not.
+/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies
+/// below `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as
+/// all, and a caller who may not read it need not.
 pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
     if argument.is_some() || host::variable("PILLARBOX_CONFIG").is_some() {
         return Ok(None);

@@ -207,8 +207,8 @@ pub const OPTIONS: &[Row] = &[
     own("--rmqs", "what",      Value,    Refused,  "ETRN is for hosts that receive mail"),
 ];
 
-/// Options of msmtp that decide what is run, which files are opened, or whom a password is shown to. An argument may say
-/// that only where the environment trusts arguments.
+/// Options of msmtp that decide what is run, which files are opened, or whom a password is shown to. An argument may
+/// say that only where the environment trusts arguments.
 pub const GUARDED: [&str; 12] = [
     "--aliases",
     "--passwordeval",

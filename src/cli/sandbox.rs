@@ -1,7 +1,7 @@
 //! `pillarbox sandbox`: starts the embedded relay, shows its letters, and runs a command against it.
 //!
-//! Letters go to standard output, each in one write; what concerns the sandbox itself to standard error. With `--exec` the
-//! status is the command's, 128 and the number for one that died of a signal, 127 or 126 for one that could not be
+//! Letters go to standard output, each in one write; what concerns the sandbox itself to standard error. With `--exec`
+//! the status is the command's, 128 and the number for one that died of a signal, 127 or 126 for one that could not be
 //! started, as env(1) has it. A signal is passed on to the command, or ends the sandbox where there is none.
 
 use super::exit::sysexits;

@@ -236,8 +236,8 @@ fn read_mailrc(
 }
 
 /// Reads an msmtprc, and the system's for what it does not say. As msmtp has it, accounts of the user's go first, and
-/// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the administrator's to
-/// mend: it does not stop mail of a user whose own file has a default account.
+/// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the
+/// administrator's to mend: it does not stop mail of a user whose own file has a default account.
 fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources<'_>, trust: Trust) -> Result<Settings, Broken> {
     let mut reading = one_msmtprc(path, opened, sources)?;
     if trust == Trust::Restrained {

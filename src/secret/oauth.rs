@@ -178,7 +178,8 @@ fn refreshing(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -
     ])
 }
 
-/// `application/x-www-form-urlencoded`. Who we are goes into a form too (RFC 6749 §2.3.1), which all the large providers take.
+/// `application/x-www-form-urlencoded`. Who we are goes into a
+/// form too (RFC 6749 §2.3.1), which all the large providers take.
 pub(super) fn form(pairs: &[(&str, Option<&[u8]>)]) -> Zeroizing<Vec<u8>> {
     let pairs = pairs.iter().filter_map(|&(name, value)| Some((name, value?)));
     // No octet becomes more than three, so that it does not grow and leave copies.

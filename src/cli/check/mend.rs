@@ -1,7 +1,7 @@
 //! What people do about what is wrong: a sentence for each fault that somebody can mend.
 //!
-//! The fault says what happened, in the server's words; here stands what to do next, and where. What needs no more words
-//! than the fault has already is left alone.
+//! The fault says what happened, in the server's words; here stands what to do next, and where. What needs no more
+//! words than the fault has already is left alone.
 
 use crate::config::{Account, Host as Relay, PasswordSource, Tls};
 use crate::outcome::{Cause, Fault, Reply, Stage};

@@ -1,12 +1,13 @@
 //! `pillarbox init`: from an address and a password to a machine that sends.
 //!
-//! In this order, and each step is told: the server is found ([`find`]), all that will be written is shown, the password is
-//! asked for and tried there, it is put into the keyring or a file of its own, the configuration is written, and a letter is
-//! sent by it. Until the relay has taken the password nothing is changed; if the configuration cannot be written, the password
-//! is taken away again. What is there already is left alone without `--force`, and kept beside the new one with it.
+//! In this order, and each step is told: the server is found ([`find`]), all that will be written is shown, the
+//! password is asked for and tried there, it is put into the keyring or a file of its own, the configuration is
+//! written, and a letter is sent by it. Until the relay has taken the password nothing is changed; if the configuration
+//! cannot be written, the password is taken away again. What is there already is left alone without `--force`, and kept
+//! beside the new one with it.
 //!
-//! Where standard input is a terminal a person is asked for what the words do not say. With `--yes`, or without a terminal, a
-//! proposal is taken only where no forger could have made it.
+//! Where standard input is a terminal a person is asked for what the words do not say. With `--yes`, or without a
+//! terminal, a proposal is taken only where no forger could have made it.
 
 mod find;
 mod person;
@@ -389,8 +390,8 @@ fn show(draft: &Draft, place: Option<&Place>, path: &Path, person: &Person<'_>) 
     person.tell(&format!("\n{}\n", rows.join("\n")));
 }
 
-/// Makes the directory of the configuration. A service's is for everybody to look into: its secrets are in files that are
-/// closed, and its user has to read the rest.
+/// Makes the directory of the configuration. A service's is for everybody to look into: its secrets are in files that
+/// are closed, and its user has to read the rest.
 fn make_dir(path: &Path, words: &Words) -> Result<(), Failed> {
     let Some(dir) = path.parent() else { return Ok(()) };
     let made = match dir.exists() {

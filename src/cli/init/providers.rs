@@ -1,8 +1,8 @@
 //! Where the large providers take mail, and what they want for it.
 //!
 //! One row each: whose addresses it gives, host, port, TLS, and what a person must know before he types a password. A
-//! provider that is missing here loses nothing: its own word in the DNS is asked for next. Domains of one's own, which many of
-//! these serve, are not in here for the same reason.
+//! provider that is missing here loses nothing: its own word in the DNS is asked for next. Domains of one's own, which
+//! many of these serve, are not in here for the same reason.
 
 use crate::config::Tls::{self, Implicit, StartTls};
 

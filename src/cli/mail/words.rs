@@ -1,10 +1,10 @@
 //! The command lines of `pillarbox mail` and of `mail`: one table, and what the words amount to.
 //!
-//! Under the names `mail` and `mailx` the options are POSIX mailx's for sending, with what users of s-nail, bsd-mailx and GNU
-//! mailutils are used to where these agree or can be told apart: `-a FILE` is s-nail's and `-a 'Name: value'` the others', and a
-//! file that is there goes first; `-A` names an account (s-nail), else a file (GNU). What concerns reading mail is refused.
-//! The parser is [`super::super::options`]'s: options end at the first recipient, so that whoever chose the recipient does not
-//! choose options too. Nothing is opened here.
+//! Under the names `mail` and `mailx` the options are POSIX mailx's for sending, with what users of s-nail, bsd-mailx
+//! and GNU mailutils are used to where these agree or can be told apart: `-a FILE` is s-nail's and `-a 'Name: value'`
+//! the others', and a file that is there goes first; `-A` names an account (s-nail), else a file (GNU). What concerns
+//! reading mail is refused. The parser is [`super::super::options`]'s: options end at the first recipient, so that
+//! whoever chose the recipient does not choose options too. Nothing is opened here.
 
 use super::super::meaning::Delivery;
 use super::super::options::{Row, Takes, Treatment, Typed, Usage, parse_by, row, rows_as_help};

@@ -1,8 +1,8 @@
 //! Postfix as a null client: `relayhost` of `main.cf`, its TLS and passwords, and who sends through which relay.
 //!
-//! A parameter may go on in lines that begin with white space, and stand for others as `$name`. Tables are read as the text
-//! that postmap(1) reads; those of other kinds (LDAP, regular expressions) are noted. What concerns receiving mail has no
-//! counterpart here, and is named once.
+//! A parameter may go on in lines that begin with white space, and stand for others as `$name`. Tables are read as the
+//! text that postmap(1) reads; those of other kinds (LDAP, regular expressions) are noted. What concerns receiving mail
+//! has no counterpart here, and is named once.
 
 use super::super::{Account, Settings, Tls};
 use super::{Reader, Stays, host_and_port, is_yes, literal, name_for};

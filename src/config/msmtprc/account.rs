@@ -216,8 +216,8 @@ impl Building {
     }
 }
 
-/// Whether a priority string of GNU TLS leaves only TLS 1.3. Of the rest nothing is ours to choose: rustls knows no weak
-/// cipher, and nothing before TLS 1.2.
+/// Whether a priority string of GNU TLS leaves only TLS 1.3. Of the rest nothing is ours to choose: rustls knows no
+/// weak cipher, and nothing before TLS 1.2.
 fn forbids_tls12(priorities: &str) -> bool {
     let mut allowed = true;
     for word in priorities.split(':') {
