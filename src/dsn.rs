@@ -158,14 +158,15 @@ fn text_part(kind: Kind, letter: &Letter, told: &[Told<'_>], original: &Original
     let handed_in = format!("that was handed in on {}", date(letter.entry.created));
     match kind {
         Kind::Failure => paragraphs.push(format!(
-            "Your letter {handed_in} could not be delivered to those named below. No further attempt will be made by itself. \
-             The letter is kept for {}: whoever runs {host} can send it again with \"pillarbox queue retry {}\".",
+            "Your letter {handed_in} could not be delivered to those named below. No further attempt will be made by \
+             itself. The letter is kept for {}: whoever runs {host} can send it again with \"pillarbox queue retry \
+             {}\".",
             span(by.keep),
             letter.entry.id,
         )),
         Kind::Delay { until } => paragraphs.push(format!(
-            "Your letter {handed_in} has not been delivered yet to those named below. You need not send it again: attempts go \
-             on until {}, and you will be told if they fail.",
+            "Your letter {handed_in} has not been delivered yet to those named below. You need not send it again: \
+             attempts go on until {}, and you will be told if they fail.",
             date(until),
         )),
     }

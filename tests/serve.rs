@@ -266,7 +266,8 @@ fn callers_in_a_sandbox_can_send() {
     let large = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(40_000)].concat();
     let read_only = format!(
         "mount --make-rprivate / && mount --rbind / /mnt && mount -o remount,ro,bind /mnt && \
-         exec chroot /mnt setpriv --reuid 64001 --regid 64001 --clear-groups --no-new-privs {sendmail} carol@example.org"
+         exec chroot /mnt setpriv --reuid 64001 --regid 64001 --clear-groups --no-new-privs {sendmail} \
+         carol@example.org"
     );
     let cases: [(&str, u32, Vec<&str>); 4] = [
         ("no new privileges", ALICE, vec!["setpriv", "--no-new-privs", &sendmail, "carol@example.org"]),

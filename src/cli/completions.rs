@@ -30,6 +30,9 @@ const FILES: &str = ":files";
 /// More letters than this are no help.
 const MOST: usize = 500;
 
+/// What a script can complete: ourselves, and those that are links to us or to `sendmail`.
+const COMMANDS: [&str; 6] = ["pillarbox", "sendmail", "mailq", "newaliases", "mail", "mailx"];
+
 /// Its words.
 #[derive(Debug, Args)]
 pub struct Words {
@@ -37,7 +40,7 @@ pub struct Words {
     #[arg(value_parser = ["bash", "zsh", "fish"])]
     shell: String,
     /// The commands to complete: pillarbox, and those that are links to it or to sendmail.
-    #[arg(value_parser = ["pillarbox", "sendmail", "mailq", "newaliases", "mail", "mailx"], default_value = "pillarbox")]
+    #[arg(value_parser = COMMANDS, default_value = COMMANDS[0])]
     commands: Vec<String>,
 }
 
@@ -255,7 +258,8 @@ fn to(letter: &Letter) -> String {
 
 /// bash splits words at `:`, `=` and `@` of its own accord, so that the line is split here, and what it has split off
 /// is taken away from the answers.
-const BASH: &str = r#"# Completion for bash: source it, or install it as /usr/share/bash-completion/completions/pillarbox
+const BASH: &str = r#"# Completion for bash: source it, or install it as
+# /usr/share/bash-completion/completions/pillarbox
 _pillarbox() {
     local line=${COMP_LINE:0:COMP_POINT} words word last start rest
     read -ra words <<<"$line"

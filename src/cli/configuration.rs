@@ -94,7 +94,8 @@ pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -
     find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
         format!(
-            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see pillarbox.toml(5))",
+            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see \
+             pillarbox.toml(5))",
             place.display()
         )
     })

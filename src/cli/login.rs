@@ -301,8 +301,8 @@ fn not_ours(settings: &Settings, account: &Account, what: &str) -> Failed {
     let (name, file) = (&account.name, settings.file.display());
     let key = if what == "password" { "password" } else { "refresh_token" };
     let sentence = format!(
-        "account {name} takes its {what} neither from the keyring nor from a file; write {key} = {{ keyring = true }} in \
-         {file} first"
+        "account {name} takes its {what} neither from the keyring nor from a file; write {key} = {{ keyring = true }} \
+         in {file} first"
     );
     Failed::new(sysexits::CONFIG, sentence)
 }

@@ -165,7 +165,8 @@ fn serve(
     signals: &Signals,
 ) -> u8 {
     let text = format!(
-        "# The sandbox listens at {}. A configuration for it:\n{settings}\n# Letters are shown here and kept in {}. Ctrl-C ends it.\n",
+        "# The sandbox listens at {}. A configuration for it:\n{settings}\n\
+         # Letters are shown here and kept in {}. Ctrl-C ends it.\n",
         relay.address(),
         maildir.display()
     );
@@ -371,7 +372,8 @@ mod tests {
         let (_, shown) = shown.split_once('\n').unwrap();
         assert_eq!(
             shown,
-            "from   <a@x.org> SMTPUTF8\nto     <b@x.org>\nby     user sandbox at evil\\x1b[2J, no TLS\nsize   33 octets\n\
+            "from   <a@x.org> SMTPUTF8\nto     <b@x.org>\nby     user sandbox at evil\\x1b[2J, no TLS\n\
+             size   33 octets\n\
              kept   /m/new/1\n\n    Subject: x\n     y\n\n    Hello,\n\n    you\n\n"
         );
     }

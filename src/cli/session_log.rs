@@ -213,9 +213,8 @@ mod tests {
         let ok = Outcome::Relayed(reply(250, &["queued as ABC"]));
         assert_eq!(
             lines(&["a@y.test"], vec![ok]),
-            [
-                "from=me@x.test recipients=a@y.test mailsize=104 smtpstatus=250 smtpmsg='250 queued as ABC' exitcode=EX_OK"
-            ]
+            ["from=me@x.test recipients=a@y.test mailsize=104 smtpstatus=250 smtpmsg='250 queued as ABC' \
+                 exitcode=EX_OK"]
         );
         let no = refused(535, &["5.7.8 ba'd\u{7}"], Stage::Auth, Blame::Settings);
         assert_eq!(

@@ -280,8 +280,8 @@ fn of_arguments(sources: &Sources<'_>) -> Result<Settings, Broken> {
         msmtprc::of_arguments(&sources.around, &sources.arguments).map_err(|problems| Broken::all(&problems))?;
     reading.write_nothing();
     if !sources.trusts_arguments {
-        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, or \
-                    set PILLARBOX_ARGUMENTS=trusted";
+        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, \
+                    or set PILLARBOX_ARGUMENTS=trusted";
         harmless(Path::new("the command line"), reading.accounts(), mend)?;
     }
     Ok(reading.settings(&sources.around))

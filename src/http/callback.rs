@@ -114,7 +114,8 @@ fn answer(mut stream: TcpStream, page: Page) -> io::Result<()> {
     let reason = if page.status == 200 { "OK" } else { "No" };
     let body = format!("<!DOCTYPE html><meta charset=utf-8><title>Pillarbox</title><p>{}</p>\n", page.text);
     let text = format!(
-        "HTTP/1.1 {} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+        "HTTP/1.1 {} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n\
          Referrer-Policy: no-referrer\r\nConnection: close\r\n\r\n{body}",
         page.status,
         body.len()

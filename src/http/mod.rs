@@ -258,8 +258,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_an_answer_or_none(octets in prop::collection::vec(any::<u8>(), 0..200), head in 0..3_usize) {
-            let heads: [&[u8]; 3] = [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"];
+        fn whatever_comes_is_an_answer_or_none(
+            octets in prop::collection::vec(any::<u8>(), 0..200), head in 0..3_usize,
+        ) {
+            let heads: [&[u8]; 3] =
+                [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"];
             let all = [heads[head], &octets].concat();
             for is_all in [false, true] {
                 let _ = parse(&all, is_all);

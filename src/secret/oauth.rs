@@ -237,8 +237,8 @@ pub(super) fn understand(answer: &Answer) -> Result<Granted, String> {
         return Err(match code.as_deref() {
             None => format!("answered with HTTP status {}", answer.status),
             Some("invalid_grant") => format!(
-                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, or \
-                 put a new one where the old one is"
+                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, \
+                 or put a new one where the old one is"
             ),
             Some(code @ ("invalid_client" | "unauthorized_client")) => {
                 format!("does not know us ({code}{said}); check client_id and client_secret")

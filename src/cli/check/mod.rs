@@ -213,7 +213,8 @@ impl Check<'_, '_> {
         let aliases = configuration::aliases(&self.configuration.settings, self.host).map_err(Why::Aliases)?;
         let here = configuration::here(self.host);
         let text = format!(
-            "Subject: Pillarbox on {} can send\n\nThis letter was sent by \"pillarbox check\" through the account {}.\n",
+            "Subject: Pillarbox on {} can send\n\n\
+             This letter was sent by \"pillarbox check\" through the account {}.\n",
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));

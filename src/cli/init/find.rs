@@ -215,8 +215,8 @@ mod tests {
         assert_eq!(server.as_deref(), Some("b.x.org:4650 (TLS)"));
         assert_eq!(
             said,
-            "Looking for the mail server of x.org ...\n  a.x.org:465 (TLS), named by the DNS: cannot be reached\\x1b\n  \
-             b.x.org:4650 (TLS), named by the DNS: answers\n"
+            "Looking for the mail server of x.org ...\n  a.x.org:465 (TLS), named by the DNS: cannot be \
+             reached\\x1b\n  b.x.org:4650 (TLS), named by the DNS: answers\n"
         );
         let (server, _) = found("x.org", &dns[1..], &["c.x.org:587", "smtp.x.org:465"], &[]);
         assert_eq!(server.as_deref(), Some("c.x.org:587 (STARTTLS)"));

@@ -181,7 +181,8 @@ fn set_up(words: &Words, person: &Person<'_>) -> Result<String, Failed> {
 }
 
 /// What is left to do for a service.
-const SERVICE: &str = "The service gets the password from systemd, once `systemctl edit pillarbox.service` has these lines:\n\n\
+const SERVICE: &str = "The service gets the password from systemd, once `systemctl edit pillarbox.service` has these \
+    lines:\n\n\
     [Service]\nLoadCredential=password:/etc/pillarbox/password\n\n\
     and runs after `systemctl enable --now pillarbox.socket`.";
 
@@ -299,15 +300,15 @@ fn server(
         )
     };
     let (server, provider) = found.ok_or_else(|| {
-        let sentence = "no mail server was found: your provider names it (\"SMTP\" or \"outgoing mail\"); give it with --host, \
-                        and --port and --tls; nothing was written";
+        let sentence = "no mail server was found: your provider names it (\"SMTP\" or \"outgoing mail\"); give it with \
+                        --host, and --port and --tls; nothing was written";
         Failed::new(sysexits::NOHOST, sentence)
     })?;
     match provider {
         Some(Provider { name, takes: Takes::Token, .. }) => {
             let sentence = format!(
-                "{name} takes access tokens and no passwords: write an account with a table password.oauth, as in the EXAMPLES of \
-                 pillarbox.toml(5), and run pillarbox login --oauth; nothing was written"
+                "{name} takes access tokens and no passwords: write an account with a table password.oauth, as in the \
+                 EXAMPLES of pillarbox.toml(5), and run pillarbox login --oauth; nothing was written"
             );
             Err(Failed::new(sysexits::UNAVAILABLE, sentence))
         }

@@ -170,8 +170,8 @@ pub const PROVIDERS: &[Provider] = &[
         &["proton.me", "protonmail.com", "protonmail.ch", "pm.me"],
         ("127.0.0.1", 1025, StartTls),
         AppPassword,
-        "Proton Mail Bridge must run on this machine. It shows the password to take, and its certificate, which signs itself: \
-         export it and name it with --ca-file.",
+        "Proton Mail Bridge must run on this machine. It shows the password to take, and its certificate, which signs \
+         itself: export it and name it with --ca-file.",
     ),
     Provider {
         name: "Tuta",

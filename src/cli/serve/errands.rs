@@ -9,7 +9,7 @@
 //! | `RUN [-qf] [-qI…] [-qR…] [-qS…]` | the ids of those that are tried now |
 //! | `HOLD id`, `RELEASE id`, `RETRY id`, `REMOVE id` | none |
 //!
-//! A letter is `letter`, its state and accounts, then its [`Papers`]; a file that is no letter `corrupt:`, its name and why.
+//! A letter is `letter`, its state and accounts, then its [`Papers`]; a file that is none `corrupt:`, its name and why.
 //!
 //! Root and the service's own user and group have every letter, others those that they handed in; another's letter is
 //! to them as one that is not there. Whoever is not root cannot have a letter tried twice in a minute: what a relay

@@ -224,8 +224,8 @@ impl Reader<'_> {
                 Flaw::InClear(host) => {
                     account.tls = Tls::StartTls;
                     format!(
-                        "account {name}: the password went to {host} in clear, which is not done here; STARTTLS is demanded \
-                         now. If {host} has none, ask its owner for a port with TLS"
+                        "account {name}: the password went to {host} in clear, which is not done here; STARTTLS is \
+                         demanded now. If {host} has none, ask its owner for a port with TLS"
                     )
                 }
                 Flaw::NoPassword => {

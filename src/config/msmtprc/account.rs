@@ -150,8 +150,8 @@ impl Building {
             }
         }
         if !self.certcheck && !is_pinned {
-            let text = "off would let anybody be the relay; name its certificate with tls_fingerprint, or who vouches for \
-                        it with tls_trust_file";
+            let text = "off would let anybody be the relay; name its certificate with tls_fingerprint, or who vouches \
+                        for it with tls_trust_file";
             wrong.push(("tls_certcheck", text.to_owned()));
         }
         if self.account.key_file.is_some() != self.account.cert_file.is_some() {
