@@ -36,6 +36,7 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Secret {
     octets: Zeroizing<Vec<u8>>,
+    /// Whether it was kept from an earlier run: where it is refused, another may be had ([`forget`]).
     is_kept: bool,
 }
 
@@ -48,11 +49,6 @@ impl Secret {
     /// The same secret, known to be an old one.
     fn kept(self) -> Self {
         Self { is_kept: true, ..self }
-    }
-
-    /// Whether it was kept from an earlier run: where it is refused, another may be had ([`forget`]).
-    pub fn is_kept(&self) -> bool {
-        self.is_kept
     }
 
     /// The octets, for the one place that puts them on the wire.

@@ -392,7 +392,7 @@ mod tests {
         let env = env(Some(&dir.path().join("state")), post);
         let got = |oauth: &OAuth| {
             let token = access_token(oauth, &ALICE, &env).unwrap();
-            (text(&token).to_owned(), token.is_kept())
+            (text(&token).to_owned(), token.is_kept)
         };
         assert_eq!(got(&oauth()), ("a-1".to_owned(), false));
         assert_eq!(got(&oauth()), ("a-2".to_owned(), false));

@@ -1,3 +1,5 @@
+use super::account::ACCOUNT;
+use super::password::{OAUTH, PASSWORD};
 use super::*;
 use crate::config::{Account, Auth, Host, Keepsake, Names, PasswordSource, Proxy, Queue, Serve, Tls, TlsVersion};
 use proptest::prelude::*;
@@ -7,6 +9,19 @@ use zeroize::Zeroizing;
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
     read(Path::new("c.toml"), text, Some(Path::new("/home/a"))).map_err(problems)
+}
+
+/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
+/// `password.oauth.provider`.
+fn keys() -> Vec<String> {
+    fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
+        rows.iter().map(|row| format!("{table}{}", row.key)).collect()
+    }
+    let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
+    let secrets = [below("password.", PASSWORD), below("password.oauth.", OAUTH)].concat();
+    let rows =
+        [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE), below("serve.", SERVE)];
+    [rows.concat(), tables].concat()
 }
 
 fn tcp(name: &str, port: u16) -> Host {
