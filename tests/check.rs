@@ -1,5 +1,5 @@
-//! `pillarbox check`, against a relay that plays any part: what is in order has a tick, what is wrong has a cross and the
-//! sentence that mends it, and the status is 0 only where mail would go out.
+//! `pillarbox check`, against a relay that plays any part: what is in order has a tick, what is wrong has a cross and
+//! the sentence that mends it, and the status is 0 only where mail would go out.
 
 mod support;
 

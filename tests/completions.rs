@@ -20,8 +20,10 @@ struct Home {
 impl Home {
     fn new(shell: &str) -> Self {
         let household = Household::new(
-            "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n\
-             [account.\"alice@example.com\"]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nfrom = \"alice@example.com\"\n",
+            "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\n\
+             tls = \"none\"\n\
+             [account.\"alice@example.com\"]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n\
+             from = \"alice@example.com\"\n",
         );
         let bin = household.home().join("bin");
         fs::create_dir(&bin).unwrap();

@@ -106,7 +106,8 @@ fn what_was_imported_sends_mail_as_before() {
     put(
         "ssmtp.conf",
         &format!(
-            "root=ops@example.org\nmailhub={}\nRewriteDomain=example.com\nUseSTARTTLS=YES\nAuthUser=alice\nAuthPass=s3cret\n\
+            "root=ops@example.org\nmailhub={}\nRewriteDomain=example.com\nUseSTARTTLS=YES\nAuthUser=alice\n\
+             AuthPass=s3cret\n\
              TLS_CA_File={}/ca.pem\n",
             relay.address,
             home.path().display()

@@ -34,7 +34,8 @@ fn home_with(relay: &Relay, tokens: &Tokens, account: &str, more: &str) -> Sendm
 
 fn configure(sendmail: &Sendmail, relay: &Relay, tokens: &Tokens, account: &str, more: &str) {
     let oauth = format!(
-        "token_url = \"{}\", client_id = \"box\", client_secret = \"s3cr&t\", refresh_token = {{ file = \"{}\" }}{more}",
+        "token_url = \"{}\", client_id = \"box\", client_secret = \"s3cr&t\", \
+         refresh_token = {{ file = \"{}\" }}{more}",
         tokens.url(),
         sendmail.home().join("refresh").display()
     );

@@ -369,8 +369,8 @@ fn is_envid(text: &str) -> bool {
 }
 
 impl Run {
-    /// The words that ask the service for the same; it has its own configuration, and no pause. `None` where a white space
-    /// stands in one, which no id and hardly an address has.
+    /// The words that ask the service for the same; it has its own configuration, and no pause. `None` where a white
+    /// space stands in one, which no id and hardly an address has.
     pub fn words(&self) -> Option<String> {
         let mut words = String::new();
         if self.all {

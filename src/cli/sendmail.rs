@@ -302,8 +302,8 @@ pub(super) fn hand_over(
     }
 }
 
-/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes some
-/// of them, or it is over.
+/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes
+/// some of them, or it is over.
 fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     let late =
         |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault: Fault { stage: Stage::Rcpt, .. }, .. });

@@ -2,8 +2,8 @@
 //!
 //! The rows of [`ROOT`], [`ACCOUNT`], [`PASSWORD`], [`OAUTH`], [`QUEUE`] and [`SERVE`] are the keys: the reader, the
 //! nearest spelling and the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because
-//! serde's `derive` stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone:
-//! guesses about the keys of a broken file are noise. A password is never quoted in an error.
+//! serde's `derive` stops at the first mistake and a person wants to see them all. What is not TOML at all is told
+//! alone: guesses about the keys of a broken file are noise. A password is never quoted in an error.
 
 mod account;
 mod password;

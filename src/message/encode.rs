@@ -324,6 +324,7 @@ fn words_in_ascii(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     /// An independent reader of quoted-printable.
@@ -342,23 +343,30 @@ mod tests {
         out
     }
 
+    fn no_line_end() -> impl Strategy<Value = u8> {
+        any::<u8>().prop_filter("no line ends", |octet| !matches!(octet, b'\r' | b'\n'))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
-        fn quoted_printable_is_short_ascii_and_comes_back(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("no line ends", |b| !matches!(b, b'\r' | b'\n')), 0..200), 1..4)) {
+        fn quoted_printable_is_short_ascii_and_comes_back(lines in vec(vec(no_line_end(), 0..200), 1..4)) {
             let (mut encoder, mut out) = (Encoder::QuotedPrintable(QuotedPrintable::default()), Vec::new());
             for line in &lines {
                 encoder.text(line, &mut out);
                 encoder.line_end(&mut out);
             }
-            prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(|line| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r")));
+            let is_right = |line: &[u8]| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r");
+            prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(is_right));
             prop_assert_eq!(decode(&out), [lines.join(&b"\r\n"[..]), b"\r\n".to_vec()].concat());
         }
     }
 
     proptest! {
         #[test]
-        fn lines_that_are_encoded_already_are_broken_and_mean_the_same(octets in proptest::collection::vec(any::<u8>(), 0..2_000), cut in 0..200usize) {
+        fn lines_that_are_encoded_already_are_broken_and_mean_the_same(
+            octets in vec(any::<u8>(), 0..2_000), cut in 0..200usize,
+        ) {
             let fold = |encoding, text: &[u8]| {
                 let (mut folder, mut out) = (Encoder::Folder(Folder::new(encoding)), Vec::new());
                 let (start, end) = text.split_at(cut.min(text.len()));
@@ -371,7 +379,8 @@ mod tests {
             let base64 = STANDARD.encode(&octets);
             let folded = String::from_utf8(fold(Encoding::Base64, base64.as_bytes())).unwrap();
             prop_assert_eq!(folded.replace("\r\n", ""), base64);
-            let escaped: Vec<u8> = octets.iter().flat_map(|octet| if octet.is_ascii_alphanumeric() { vec![*octet] } else { hex(*octet).to_vec() }).collect();
+            let escape = |octet: &u8| if octet.is_ascii_alphanumeric() { vec![*octet] } else { hex(*octet).to_vec() };
+            let escaped: Vec<u8> = octets.iter().flat_map(escape).collect();
             prop_assert_eq!(decode(&fold(Encoding::QuotedPrintable, &escaped)), [octets, b"\r\n".to_vec()].concat());
         }
     }

@@ -1,9 +1,10 @@
 //! Bodies that must change to be taken: long lines and eight-bit octets are encoded, part by part.
 //!
-//! A body may be of any size, so it is walked, not held: once to find out what its parts are ([`Walker`] with an
-//! empty plan), then again, by every reader of the converted [`Content`], to encode those that need it. Only leaves
-//! are touched: those that say they are 7bit, 8bit or binary are encoded, and over-long lines of base64 and
-//! quoted-printable broken; a signed part never is, since that would break the signature. RFC 2045 §6, RFC 2046 §5, RFC 1847 §2.1 (signed parts are opaque).
+//! A body may be of any size, so it is walked, not held: once to find out what its parts are ([`Walker`] with an empty
+//! plan), then again, by every reader of the converted [`Content`], to encode those that need it. Only leaves are
+//! touched: those that say they are 7bit, 8bit or binary are encoded, and over-long lines of base64 and
+//! quoted-printable broken; a signed part never is, since that would break the signature. RFC 2045 §6, RFC 2046 §5, RFC
+//! 1847 §2.1 (signed parts are opaque).
 
 use super::encode::{Base64, Encoder, Encoding, Folder, QuotedPrintable, field_in_ascii};
 use super::fields::{Field, Fields};

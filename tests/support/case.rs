@@ -1,8 +1,8 @@
 //! A delivery as data: what goes in, and what must come out at the relay and at the caller.
 //!
-//! What a case does not mention is expected to be as on a good day: status 0, nothing said, all input read, one connection
-//! with one letter whose `SIZE=` was right and whose line ends are CRLF. A case that [`is known`](Case::known) to
-//! fail goes red when it no longer does.
+//! What a case does not mention is expected to be as on a good day: status 0, nothing said, all input read, one
+//! connection with one letter whose `SIZE=` was right and whose line ends are CRLF. A case that [`is
+//! known`](Case::known) to fail goes red when it no longer does.
 
 use super::relay::{Dialogue, Letter, Relay, Script};
 use super::sendmail::{Ran, Sendmail};

@@ -1,10 +1,10 @@
 //! A relay on loopback that plays a script and writes down what it hears.
 //!
-//! It is a good server in everything that its [`Script`] does not say: it offers the usual extensions, STARTTLS
-//! with a certificate that its [`Relay::authority`] vouches for, and AUTH inside TLS for `alice` with `s3cret`, without
-//! which it takes no letter. Answers to pipelined commands travel together. Rules of the script match the
-//! beginning of a command without case; the last one that matches counts. [`GREETING`], [`HANDSHAKE`], [`CONTENT`] and [`DOT`]
-//! stand for the moments that have no command. Inside TLS, rules for [`INSIDE`] and the command go before the command's own.
+//! It is a good server in everything that its [`Script`] does not say: it offers the usual extensions, STARTTLS with a
+//! certificate that its [`Relay::authority`] vouches for, and AUTH inside TLS for `alice` with `s3cret`, without which
+//! it takes no letter. Answers to pipelined commands travel together. Rules of the script match the beginning of a
+//! command without case; the last one that matches counts. [`GREETING`], [`HANDSHAKE`], [`CONTENT`] and [`DOT`] stand
+//! for the moments that have no command. Inside TLS, rules for [`INSIDE`] and the command go before the command's own.
 //!
 //! No wait is endless: a client that says nothing for [`PATIENCE`] is hung up on.
 
@@ -59,7 +59,8 @@ pub enum Act {
     DropAfter(usize),
     /// Puts this on the wire as it is, beneath TLS where there is TLS, and says nothing more.
     Beneath(Vec<u8>),
-    /// Ends its half of the conversation in order (TLS's `close_notify`; without TLS, the socket), and puts this behind the end.
+    /// Ends its half of the conversation in order (TLS's `close_notify`;
+    /// without TLS, the socket), and puts this behind the end.
     Behind(Vec<u8>),
     /// Changes its TLS keys so often, then says this.
     Rekey(usize, String),

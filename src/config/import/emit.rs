@@ -1,7 +1,7 @@
 //! Settings as TOML, with comments for what is not in them, read back before anybody sees it.
 //!
-//! Only what is not a default is written. No secret is: a password that was a literal becomes a file beside the configuration,
-//! for whoever writes that to write, too.
+//! Only what is not a default is written. No secret is: a password that was a literal becomes a file beside the
+//! configuration, for whoever writes that to write, too.
 
 use super::super::{Account, Auth, Host, LogTo, PasswordSource, Proxy, Queue, Settings, Tls, TlsVersion, toml};
 use super::{Imported, Note};
