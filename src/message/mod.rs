@@ -263,8 +263,8 @@ impl Message {
         Ok(found)
     }
 
-    /// A message whose lines no relay refuses for their length: header fields folded at white space, body lines
-    /// over 998 octets encoded where the MIME structure allows it.
+    /// A message whose lines no relay refuses for their length: header fields folded, body lines over 998
+    /// octets encoded where the MIME structure allows it.
     #[must_use]
     pub fn with_short_lines(mut self) -> Self {
         self.fields.rewrite(encode::refold);

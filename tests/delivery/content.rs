@@ -123,6 +123,14 @@ fn lines_that_are_too_long_are_encoded_or_folded() {
             let unfolded = got.replace("\n ", " ").replace("\n\t", "\t");
             if unfolded.contains(&format!("Subject: {words}\n")) { Ok(()) } else { Err(format!("{got:?}")) }
         }),
+        case("a header line without white space").input(format!("X-Long: {}\n\nhello\n", "y".repeat(2_000))).letter(
+            |letter| {
+                let got = text(&letter.content)?;
+                let is_short = got.lines().all(|line| line.len() <= 998);
+                let is_whole = got.replace("\n ", "").contains(&format!("X-Long: {}\n", "y".repeat(2_000)));
+                if is_short && is_whole { Ok(()) } else { Err(format!("{got:?}")) }
+            },
+        ),
     ]);
 }
 
