@@ -10,8 +10,10 @@ pub mod encode;
 mod eol;
 pub mod fields;
 mod mime;
+mod utf8;
 
-pub use mime::{CannotConvert, Utf8};
+pub use mime::CannotConvert;
+pub use utf8::Utf8;
 
 use crate::outcome::words;
 use address::{Address, AddressError};
