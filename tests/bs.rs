@@ -9,9 +9,11 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::Stdio;
-use support::household::{Ended, Household, sendmail};
+use support::household::Household;
 use support::peer::here;
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 const LETTER: &str = "EHLO box\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n\
                       Subject: hello\r\n\r\ngood day\r\n.\r\n";

@@ -9,9 +9,11 @@ mod support;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Command;
-use support::household::{Ended, Household, sendmail};
+use support::household::Household;
 use support::peer::{here, run};
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 /// A program and how it is made to send: `$TO` is whom to, the subject (where it has a say) is "hello", the text has
 /// "good day" in it.

@@ -7,8 +7,9 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::here;
+use support::running::Ended;
 use support::typist::typed;
 
 /// A home with accounts, a letter in the queue, `pillarbox` on PATH, and a script for the shell.

@@ -10,8 +10,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::household::{Ended, sendmail};
 use support::relay::{Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 /// The first of these in a case is imported; all else is a file that it leads to.
 const FIRST: [&str; 6] = ["ssmtp.conf", "remotes", "dma.conf", "main.cf", "msmtprc", "mailrc"];

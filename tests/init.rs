@@ -9,9 +9,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use support::desktop::{Desktop, PROGRAMS};
-use support::household::Ended;
 use support::peer::here;
 use support::relay::{Dialogue, Relay, Script, Tls};
+use support::running::Ended;
 use support::screen::Screen;
 
 const LETTER: &[u8] = b"Subject: x\n\nhello\n";

@@ -16,9 +16,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::desktop::{Desktop, PROGRAMS};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{here, wait_for};
 use support::relay::{Relay, Script};
+use support::running::Ended;
 use support::screen::Screen;
 use support::tokens::{Tokens, grant, json};
 

@@ -11,9 +11,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{Running, here, run, wait_for};
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
 use support::typist::typed;
 
 const PILLARBOX: &str = env!("CARGO_BIN_EXE_pillarbox");

@@ -18,8 +18,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{Running, here, wait_for};
+use support::running::Ended;
 use support::terminal::Terminal;
 
 const RELAY: &str = "smtp.example.com:587";

@@ -18,9 +18,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
-use support::household::Ended;
 use support::machine::{ALICE, BOB, LETTER, Machine, PATIENCE, SERVICE, as_user, can_be_others, has, is_root, me};
 use support::relay::{Relay, Script};
+use support::running::Ended;
 
 #[test]
 fn a_letter_goes_through_the_service_to_the_relay() {

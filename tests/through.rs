@@ -8,9 +8,9 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::thread;
-use support::household::Ended;
 use support::machine::{ALICE, BOB, LETTER, Machine, can_be_others};
 use support::peer::{Running, free_port, here};
+use support::running::Ended;
 
 /// A user with an entry in the password file, without which s-nail does not start.
 const NOBODY: u32 = 65_534;

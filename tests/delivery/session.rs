@@ -92,7 +92,7 @@ fn nobody_is_connected_to_before_the_message_has_ended() {
     running.wait_until_fed();
     assert_eq!(relay.connections(), 0);
     let ran = running.end();
-    assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""));
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     assert_eq!(relay.finish().len(), 1);
 }
 
@@ -157,10 +157,10 @@ fn accounts_are_chosen_and_stood_in_for() {
     ];
     for (words, _) in rows {
         let ran = sendmail.run(words, b"Subject: x\n\nhello\n");
-        assert_eq!((ran.status, ran.stderr.as_str()), (Ok(0), ""), "{words:?}");
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{words:?}");
     }
     let ran = sendmail.run(&["-a", "nobody", "bob@example.org"], b"Subject: x\n\nhello\n");
-    assert_eq!(ran.status, Ok(78), "{ran:?}");
+    assert_eq!(ran.status, 78, "{ran:?}");
     assert!(ran.stderr.contains("nobody"), "{ran:?}");
     let came = [one, two].map(|relay| {
         relay

@@ -140,7 +140,7 @@ impl Scene {
         }
         if let Some(words) = &self.before {
             let ran = world.run(words, LETTER.as_bytes());
-            assert_eq!(ran.status, Ok(0), "{}: {ran:?}", self.name);
+            assert_eq!(ran.status, 0, "{}: {ran:?}", self.name);
         }
         world = world.called(self.program);
         let ids = ids(&world);
@@ -150,8 +150,7 @@ impl Scene {
             self.words.iter().map(|word| word.replace("QUEUEID", id).replace("HOME", &place)).collect();
         let ran = world.run(&words, self.input.as_bytes());
         let mut text = format!("## {}\n$ {} {}\n", self.name, self.program, self.words.join(" ").escape_debug());
-        let status = ran.status.map_or_else(|signal| format!("signal {signal}"), |status| status.to_string());
-        let _ = writeln!(text, "= {status}");
+        let _ = writeln!(text, "= {}", ran.status);
         let is_dialogue = |line: &&str| self.said_only && ["> ", "< ", "* "].iter().any(|mark| line.starts_with(mark));
         for line in ran.stdout.lines().chain(ran.stderr.lines()).filter(|line| !is_dialogue(line)) {
             if self.only_faults && !line.contains('✗') {
