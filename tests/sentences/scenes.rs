@@ -267,8 +267,12 @@ fn configuration() -> Vec<Scene> {
         scene("aliases that lead in a circle").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"b\"\nb = \"a\"\n").words(&["a"]),
         scene("an alias that runs a program").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\n").words(&["a"]),
         scene("aliases with several mistakes")
+            .program("newaliases")
             .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
-            .words(&["a"]),
+            .words(&[]),
+        scene("a letter that they do not concern")
+            .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
+            .words(&["-odq", "c"]),
         scene("an alias file with mistakes").program("newaliases").words(&[]).config(
             "alias_file = \"HOME/aliases\"\n[account.work]\nhost = \"h\"\n",
         ).file("aliases", "root ops@example.org\nops: |/bin/sh\nx: :include:/nonexistent\n", 0o600),
