@@ -83,6 +83,19 @@ fn the_service_s_aliases_domain_and_sender_are_for_all() {
 }
 
 #[test]
+fn what_is_wrong_with_one_alias_costs_nobody_else_his_mail() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("[aliases]\nroot = \"ops@x.org\"\nlist = \"|/bin/list\"\nall = \":include:/nonexistent\"");
+    machine.start();
+    assert!(machine.log().contains(" bad aliases count=2 reason=\"aliases."), "{}", machine.log());
+    machine.sendmail(ALICE, &["root", "erin@example.org"], LETTER).silent_success();
+    for (name, why) in [("list", "runs a program"), ("all", "No such file")] {
+        machine.sendmail(ALICE, &[name], LETTER).says(75, &["451", why]);
+    }
+    assert_eq!(machine.letters().len(), 1);
+}
+
+#[test]
 fn nobody_can_read_what_is_the_service_s_or_another_s() {
     if !can_be_others() {
         return;

@@ -59,6 +59,17 @@ pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     Ok(Configuration { settings, queue_dir, argument: None, service: None })
 }
 
+/// The service's configuration, read as the service itself, which may be allowed less than root. From here on this is
+/// the service's user.
+pub fn as_service(host: &mut Host) -> Result<Configuration, String> {
+    let file = Path::new(SERVICE);
+    if let Some(dir) = of_service(host, file)?.queue_dir {
+        host::step_down(&dir)?;
+        *host = Host::look();
+    }
+    of_service(host, file)
+}
+
 fn sources<'a>(host: &'a Host, argument: Option<&Path>) -> Sources<'a> {
     Sources {
         argument: argument.map(Path::to_owned),
@@ -169,13 +180,31 @@ fn place(host: &Host, configured: Option<PathBuf>) -> Option<PathBuf> {
     host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or(configured).or_else(|| host.queue_dir())
 }
 
-/// The aliases of a configuration; what is wrong with them, a line each.
-pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+/// The aliases of a configuration, and what is wrong with them, a line each.
+pub fn aliases(settings: &Settings, host: &Host) -> (Aliases, Vec<String>) {
     let names = &settings.names;
-    Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| printable(&problem.to_string())).collect();
-        lines.join("\n")
-    })
+    let (aliases, problems) = Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid);
+    (aliases, problems.iter().map(|problem| printable(&problem.to_string())).collect())
+}
+
+/// The aliases for a letter. What is wrong with them is written down: a letter that it does not concern goes all the same.
+pub fn aliases_in_force(settings: &Settings, host: &Host) -> Aliases {
+    let (aliases, problems) = aliases(settings, host);
+    log_bad_aliases(&problems);
+    aliases
+}
+
+/// A line for all that is wrong with the aliases: `newaliases` tells the rest.
+pub fn log_bad_aliases(problems: &[String]) {
+    if let [first, others @ ..] = problems {
+        tracing::warn!(message = "bad aliases", count = 1 + others.len(), reason = first);
+    }
+}
+
+/// The aliases of a configuration, unless something is wrong with them.
+pub fn sound_aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+    let (aliases, problems) = aliases(settings, host);
+    if problems.is_empty() { Ok(aliases) } else { Err(problems.join("\n")) }
 }
 
 /// What a letter's header is completed from.

@@ -61,6 +61,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
     };
     let configuration = &book.configuration;
     log::install(&configuration.settings.log, face.program);
+    configuration::log_bad_aliases(&book.bad_aliases);
     let Some(dir) = configuration.queue_dir.clone().filter(|_| configuration.settings.queue.enabled) else {
         face.say("a service keeps what it takes, and the queue is off");
         return sysexits::CONFIG;
@@ -263,7 +264,9 @@ impl House<'_> {
     fn reload(&self) {
         self.notify.reloading();
         let file = self.file.display();
-        match Book::read(self.host, &self.file) {
+        // Of the names, too: those in force are better than some that are wrong.
+        let sound = |book: Book| if book.bad_aliases.is_empty() { Ok(book) } else { Err(book.bad_aliases.join("\n")) };
+        match Book::read(self.host, &self.file).and_then(sound) {
             Ok(book) => {
                 let old = self.book();
                 for name in later(&old, &book) {

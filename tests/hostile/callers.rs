@@ -582,7 +582,7 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
             let _ = fs::remove_file(&path);
             plant(&path);
             let name = format!("{what} for {place}");
-            let ended = call(&home, &["bob@example.org"], b"Subject: x\n\nhello\n");
+            let ended = call(&home, &["root"], b"Subject: x\n\nhello\n");
             let said = String::from_utf8_lossy(&ended.said).into_owned();
             assert!(!ended.hung, "{name}: hung");
             let status = ended.status.unwrap_or(-1);

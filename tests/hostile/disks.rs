@@ -234,6 +234,31 @@ fn suffer(subject: Subject, call: &str, number: usize, error: &str) -> Result<bo
     ))
 }
 
+#[test]
+fn what_is_wrong_with_an_alias_costs_nobody_else_his_mail() {
+    let relay = Relay::start(Script::open());
+    let home = Sendmail::to(&relay);
+    home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
+    let (aliases, log) = (home.put("aliases", "root: bob@example.org\nlist: |/bin/list\n"), home.home().join("log"));
+    let text = fs::read_to_string(home.home().join("config.toml")).unwrap();
+    home.put("config.toml", &format!("alias_file = {aliases:?}\nlog = {log:?}\n{text}"));
+    for (words, status, said) in [
+        (["carol@example.org"], 0, ""),
+        (["root"], 0, ""),
+        (["list"], 78, "runs a program"),
+        (["-bi"], 78, "runs a program"),
+    ] {
+        let ran = home.run(&words, LETTER);
+        assert_eq!(ran.status, Ok(status), "{words:?}: {ran:?}");
+        assert!(if status == 0 { ran.stderr.is_empty() } else { ran.stderr.contains(said) }, "{words:?}: {ran:?}");
+    }
+    let logged = fs::read_to_string(log).unwrap();
+    assert_eq!(logged.matches(" bad aliases count=1 reason=").count(), 3, "{logged}");
+    let heard = relay.finish();
+    let to: Vec<&str> = heard.iter().flat_map(|one| &one.letters).map(|letter| &*letter.recipients[0]).collect();
+    assert!(to.len() == 2 && to[0].contains("carol@") && to[1].contains("bob@"), "{to:?}");
+}
+
 fn sweep(errors: &[&str]) {
     let faults: Vec<(Subject, String, usize, &str)> = SUBJECTS
         .iter()

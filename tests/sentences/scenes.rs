@@ -272,8 +272,12 @@ fn configuration() -> Vec<Scene> {
             .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\n")
             .words(&["a"]),
         scene("aliases with several mistakes")
+            .program("newaliases")
             .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
-            .words(&["a"]),
+            .words(&[]),
+        scene("a letter that they do not concern")
+            .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
+            .words(&["-odq", "c"]),
         scene("an alias file with mistakes")
             .program("newaliases")
             .words(&[])
