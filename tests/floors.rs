@@ -71,6 +71,42 @@ fn never(floors: &[&str], words: &[&str]) {
     }
 }
 
+/// The floors as the page of `src/lib.rs` draws them, from the roof down: the modules on each.
+fn floors() -> Vec<Vec<String>> {
+    let page = include_str!("../src/lib.rs");
+    let modules: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod "))
+        .filter_map(|line| line.strip_suffix(';'))
+        .collect();
+    let drawn = page.lines().skip_while(|line| !line.starts_with("//! roof ")).take_while(|line| *line != "//! ```");
+    let mut floors: Vec<Vec<String>> = Vec::new();
+    for line in drawn.filter_map(|line| line.strip_prefix("//! ")) {
+        if !line.starts_with(' ') {
+            floors.push(Vec::new());
+        }
+        // What the modules are for stands behind a gap.
+        let names = line.trim_start().split("     ").next().unwrap_or_default().split_whitespace();
+        let names = names.filter(|word| modules.contains(word)).map(str::to_owned);
+        floors.last_mut().unwrap().extend(names);
+    }
+    let count: usize = floors.iter().map(Vec::len).sum();
+    assert!(floors.len() > 3 && count == modules.len(), "{count} of {} modules are drawn: {floors:?}", modules.len());
+    floors
+}
+
+#[test]
+fn no_floor_knows_one_above_it() {
+    let floors = floors();
+    for Source { path, code } in sources() {
+        let name = path.split(['/', '.']).next().unwrap_or_default();
+        let Some(own) = floors.iter().position(|floor| floor.iter().any(|module| module == name)) else { continue };
+        for above in floors[..own].iter().flatten() {
+            assert!(!names(&code, &format!("crate::{above}")), "src/{path} knows {above}, which is above it");
+        }
+    }
+}
+
 #[test]
 fn libraries_stay_in_their_rooms() {
     only(&["smtp", "relay", "compose", "dsn"], &["lettre"]);
