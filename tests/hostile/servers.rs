@@ -365,6 +365,25 @@ fn auth() -> Vec<Attack> {
             offering("LOGIN").on("AUTH", Act::Converse(|_| "334 UGFzc3dvcmQ6".to_owned())),
             Deferred(76),
         ),
+        plain(
+            "the password in a greeting that turns us away",
+            on(way, GREETING, Act::Say(format!("554-{PASSWORD}\n554 {first}"))),
+            Deferred(69),
+        )
+        .without_password(),
+        plain("the password in the greeting", on(way, GREETING, Act::Say(format!("220 {PASSWORD}"))), Relayed),
+        plain(
+            "the password among what is offered",
+            on(way, "EHLO", Act::Say(format!("250-relay.example {PASSWORD}\n250-{first}\n250 STARTTLS")))
+                .on(&inside("EHLO"), Act::Say(format!("250-{PASSWORD}\n250-{PASSWORD}\n250 AUTH PLAIN"))),
+            Relayed,
+        ),
+        plain(
+            "the password when STARTTLS is put off",
+            on(way, "STARTTLS", Act::Say(format!("454 {PASSWORD}"))),
+            Deferred(75),
+        )
+        .without_password(),
         plain("530 at MAIL", on(way, "MAIL", "530 5.7.0 log in first"), Deferred(69)),
         plain(
             "the password in the refusal of a recipient",
