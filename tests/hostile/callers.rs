@@ -332,6 +332,38 @@ fn no_header_breaks_the_reader_or_swells_it() {
 }
 
 #[test]
+fn no_word_that_the_administrator_s_tool_quotes_plays_with_the_terminal() {
+    let home = Sendmail::new("default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n");
+    let dirty = "\u{1b}[2J\u{9b}31m\u{202e}\r";
+    let option = format!("--{dirty}");
+    for before in [
+        &[][..],
+        &["queue"],
+        &["queue", "show"],
+        &["queue", "list", "--from"],
+        &["check"],
+        &["serve", "-C"],
+        &["mail", "-S"],
+        &["login"],
+        &["import"],
+        &["completions"],
+        &["sandbox"],
+        &["init"],
+    ] {
+        for word in [dirty, &option] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+            command.args(before).arg(word).env_clear().envs(home.environment().iter().cloned());
+            let output = command.current_dir(home.home()).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+            assert_eq!(indiscretions(&said, "what it said"), [""; 0], "{before:?} {word:?}");
+            assert!(!said.contains('\u{202e}'), "{before:?} {word:?}: {said:?}");
+            let status = output.status.code();
+            assert!(status.is_some_and(|status| (64..=78).contains(&status) && status != 70), "{before:?}: {status:?}");
+        }
+    }
+}
+
+#[test]
 fn a_hundred_thousand_recipients_are_all_kept() {
     let home = Sendmail::new(
         "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
