@@ -670,6 +670,40 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
     }
 }
 
+#[test]
+fn wherever_the_queue_cannot_be_the_letter_is_the_caller_s_and_told_to_be() {
+    let relay = Relay::start(Script::open().on("RCPT", "451 4.7.1 later"));
+    let home = Sendmail::to(&relay);
+    home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
+    let at = |name: &str| home.home().join(name);
+    std::os::unix::fs::symlink("/nonexistent/volume", at("dangling")).unwrap();
+    std::os::unix::fs::symlink(at("round"), at("round")).unwrap();
+    fs::write(at("file"), b"").unwrap();
+    let places = [
+        at("dangling/state/queue"),
+        at("dangling/queue"),
+        at("dangling"),
+        at("round/queue"),
+        at("file/queue"),
+        at(&"long".repeat(100)).join("queue"),
+        at(&"deep/".repeat(1000)),
+        PathBuf::from("/proc/nothing/queue"),
+        PathBuf::from("/proc/queue"),
+    ];
+    for place in places {
+        let mut command = Command::new(crate::support::household::sendmail());
+        command.arg("bob@example.org").envs(home.environment().iter().cloned());
+        command.env("PILLARBOX_QUEUE_DIR", &place).current_dir(home.home());
+        fs::write(at("input"), "Subject: x\n\nhello\n").unwrap();
+        let ended = measure::run(&command, Stdio::from(File::open(at("input")).unwrap()), home.home());
+        let said = String::from_utf8_lossy(&ended.said).into_owned();
+        assert_eq!(ended.status, Some(73), "{}: {said}", place.display());
+        assert!(said.ends_with("nothing was sent and nothing is kept\n"), "{}: {said}", place.display());
+        assert!(!place.exists(), "{}", place.display());
+    }
+    drop(relay.finish());
+}
+
 /// The library that reads them would open a FIFO and wait, and read a device to its end.
 #[test]
 fn roots_that_the_environment_names_hang_nobody_up() {
