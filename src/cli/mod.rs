@@ -9,6 +9,7 @@ pub mod exit;
 pub mod host;
 pub mod import;
 pub mod init;
+pub mod input;
 pub mod log;
 pub mod login;
 pub mod mail;

@@ -6,6 +6,7 @@
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
 use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve, signals};
+use crate::outcome::escaped;
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -102,7 +103,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Words { command: Command::Completions(words) }) => completions::main(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
-            let _ = write!(std::io::stderr(), "{usage}");
+            // It quotes the word, whoever has chosen it.
+            let lines: Vec<String> = usage.to_string().split('\n').map(escaped).collect();
+            let _ = write!(std::io::stderr(), "{}", lines.join("\n"));
             sysexits::USAGE
         }
         Err(asked) => face.print(&asked.to_string()),

@@ -8,6 +8,7 @@
 use super::configuration::Configuration;
 use super::exit::sysexits;
 use super::host;
+use super::input::Input;
 use super::sendmail::Face;
 use crate::config::{Account, Auth, Host, Queue, Serve, Settings, Tls};
 use crate::outcome::printable;
@@ -75,7 +76,7 @@ pub fn speak(face: Face<'_>, socket: &Path) -> u8 {
     let up = stream.try_clone();
     let Ok(mut up) = up else { return sysexits::OSERR };
     let pump = move || {
-        let copied = copy(&mut io::stdin().lock(), &mut up);
+        let copied = copy(&mut Input, &mut up);
         // The end of the caller's words, or of the service's patience with them.
         let _ = up.shutdown(Shutdown::Write);
         copied

@@ -91,6 +91,18 @@ fn a_header_without_end_is_an_error_and_a_body_without_end_is_none() {
     assert!(message.facts().long_line);
 }
 
+/// What has been looked through for a line end is not looked through again with each piece: that would take hours.
+#[test]
+fn a_long_line_in_small_pieces_takes_no_longer_than_its_octets() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let header = format!("X: {}\n", "y".repeat(1 << 20));
+        let _ = done.send(read_by(header.as_bytes(), LoneDot::IsText, vec![1]).map(|message| message.header_len()));
+    });
+    let read = is_done.recv_timeout(std::time::Duration::from_mins(2)).expect("it is still reading");
+    assert_eq!(read.unwrap(), (1 << 20) + 5);
+}
+
 #[test]
 fn what_follows_the_end_is_read_and_dropped() {
     let mut input = Pieces(b"A: b\n\nc\n.\nd\ne\n", vec![2], 0);

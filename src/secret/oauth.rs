@@ -13,6 +13,8 @@ use super::shelf::{Kept, Shelf, Turn};
 use super::{Identity, NoSecret, Secret, SecretEnv, obtain};
 use crate::config::OAuth;
 use crate::outcome::printable;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -158,11 +160,17 @@ fn not_kept(why: &str) {
     tracing::warn!(message = "unable", reason = format!("an OAuth token cannot be kept: {why}"));
 }
 
-/// A stranger's words, safe to show, and without our secrets should he repeat them.
+/// A stranger's words, safe to show, and without our secrets should he repeat them: as they are, as he has read them in the
+/// form, or in base64.
 pub(super) fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
     let mut words = words.to_owned();
-    for secret in secrets.iter().flatten() {
-        words = words.replace(&*String::from_utf8_lossy(secret.dangerous_expose()), "****");
+    for secret in secrets.iter().flatten().map(|secret| secret.dangerous_expose()) {
+        let (form, encoded) = (form(&[("", Some(secret))]), Zeroizing::new(STANDARD_NO_PAD.encode(secret)));
+        // Of base64, without the digit that what stands behind has a part in.
+        let forms = [&form[1..], &encoded.as_bytes()[..secret.len() * 8 / 6], secret];
+        for form in forms {
+            words = words.replace(&*String::from_utf8_lossy(form), "****");
+        }
     }
     printable(&words)
 }
@@ -357,6 +365,11 @@ mod tests {
         let expected = "the token endpoint token.example no longer takes the refresh token (invalid_grant, \"**** is \
             \\x1b[31m no more\"); log in again with pillarbox login --oauth, or put a new one where the old one is";
         assert_eq!(error, expected);
+
+        let secret = Secret::new(b"1//r&\xc3\xa4-secret".to_vec());
+        let said =
+            "refresh_token=1%2F%2Fr%26%C3%A4-secret&x=1//r&\u{e4}-secret MS8vcibDpC1zZWNyZXQ= MS8vcibDpC1zZWNyZXQ6eA==";
+        assert_eq!(shown(said, &[Some(&secret)]), "refresh_token=****&x=**** ****Q= ****Q6eA==");
     }
 
     #[test]

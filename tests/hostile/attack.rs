@@ -158,7 +158,8 @@ impl Attack {
         let letter = self.letter();
         let words = ["-oi", "-f", "alice@example.com", "--", "bob@example.org"];
         let ended = match mode {
-            Mode::Off | Mode::Waiting => call(&home, &words, &letter),
+            // It shows the whole dialogue, which must be as clean as a sentence.
+            Mode::Off | Mode::Waiting => call(&home, &[&["-v"], &words[..]].concat(), &letter),
             Mode::Run => {
                 let queued = call(&home, &[&["-odq"], &words[..]].concat(), &letter);
                 if queued.status != Some(0) {

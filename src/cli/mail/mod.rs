@@ -12,6 +12,7 @@ pub mod words;
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;
 use super::host::{self, Host};
+use super::input::Input;
 use super::options::Usage;
 use super::sendmail::{Face, conclude, drain, hand_over, prepare, reject, settle_in, spool, wishes};
 use super::{log, say};
@@ -198,7 +199,7 @@ fn composed(
         };
         message.map_err(Why::Message)
     };
-    let input: Box<dyn Read> = if typed { Box::new(Typed::new()) } else { Box::new(io::stdin().lock()) };
+    let input: Box<dyn Read> = if typed { Box::new(Typed::new()) } else { Box::new(Input) };
     let mut input: Box<dyn Read> = match opened.beginning {
         Some(file) => Box::new(file.chain(input)),
         None => input,

@@ -128,10 +128,17 @@ struct Frame {
 
 /// An `if` that is open.
 struct Branch {
-    /// Whether its lines are obeyed now.
+    /// Whether it stands where lines are obeyed.
+    outer: bool,
+    /// Whether its own lines are, there.
     active: bool,
     /// Whether a branch of it has been, or none may be.
     done: bool,
+}
+
+/// Whether the lines in the innermost branch are obeyed.
+fn is_active(branches: &[Branch]) -> bool {
+    branches.last().is_none_or(|branch| branch.outer && branch.active)
 }
 
 struct Reader<'a> {
@@ -165,7 +172,7 @@ impl Reader<'_> {
             let mut from = Some(line.start());
             while let Some(start) = from {
                 let command = Command::of(line, start);
-                let active = branches.iter().all(|branch| branch.active);
+                let active = is_active(&branches);
                 from = match command.verb {
                     Verb::If | Verb::Elif | Verb::Else | Verb::Endif => {
                         self.branch(&command, line, frame, &mut branches)
@@ -255,8 +262,8 @@ impl Reader<'_> {
         let holds = || condition::holds(&condition, &|name| self.state.variables.contains_key(name));
         match command.verb {
             Verb::If => {
-                let holds = holds();
-                branches.push(Branch { active: holds == Some(true), done: holds != Some(false) });
+                let (outer, holds) = (is_active(branches), holds());
+                branches.push(Branch { outer, active: holds == Some(true), done: holds != Some(false) });
             }
             Verb::Elif => {
                 let holds = holds();

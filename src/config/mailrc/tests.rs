@@ -206,10 +206,20 @@ fn branches_are_taken_as_when_mail_is_sent_from_a_script() {
         ("set mta=smtp://b\nif $x =~ y\nset mta=smtp://a\nelse\nset mta=smtp://c\nendif", "b"),
         ("set mta=smtp://b\nif 0\nif 1\nset mta=smtp://a\nendif\ndefine x {\nendif\n}\nset mta=smtp://c\nendif", "b"),
         ("if 1\nif 0\nelse\nset mta=smtp://a\nendif\nelse\nset mta=smtp://b\nendif", "a"),
+        ("set mta=smtp://b\nif 0\nif 1\nif 1\nset mta=smtp://a\nendif\nelse\nset mta=smtp://a\nendif\nendif", "b"),
         ("if ! -N none && -Z none\nset mta=smtp://a\nendif\nendif\nelse\n", "a"),
     ] {
         assert_eq!(told(text), [format!("default {host}:25 none auto -:- -")], "{text}");
     }
+}
+
+/// A file that is nothing else is read in a moment, and not in minutes.
+#[test]
+fn conditions_within_conditions_cost_no_more_than_others() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(told(&("if 1\n".repeat(400_000) + "set mta=smtp://a\n"))));
+    let told = is_done.recv_timeout(std::time::Duration::from_mins(2)).expect("it is still reading");
+    assert_eq!(told, ["default a:25 none auto -:- -"]);
 }
 
 #[test]
