@@ -180,3 +180,19 @@ fn sysexits_are_known_in_one_place() {
         }
     }
 }
+
+/// The sources and tests, as they stand.
+fn texts() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for dir in ["src", "tests"] {
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut files);
+    }
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_file_says_at_its_head_what_it_is_for() {
+    for (path, text) in texts() {
+        assert!(text.starts_with("//! "), "{}", path.display());
+    }
+}
