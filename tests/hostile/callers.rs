@@ -691,7 +691,7 @@ fn wherever_the_queue_cannot_be_the_letter_is_the_caller_s_and_told_to_be() {
         PathBuf::from("/proc/queue"),
     ];
     for place in places {
-        let mut command = Command::new(crate::support::household::sendmail());
+        let mut command = Command::new(crate::support::sendmail::sendmail());
         command.arg("bob@example.org").envs(home.environment().iter().cloned());
         command.env("PILLARBOX_QUEUE_DIR", &place).current_dir(home.home());
         fs::write(at("input"), "Subject: x\n\nhello\n").unwrap();
