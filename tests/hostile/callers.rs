@@ -570,7 +570,7 @@ fn a_standard_input_that_does_not_block_is_waited_for() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let ours = reader.try_clone().unwrap();
-        let mut command = Command::new(crate::support::sendmail::sendmail());
+        let mut command = Command::new(sendmail());
         command.args(words).env_clear().envs(home.environment().iter().cloned());
         let mut child = command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(command);
