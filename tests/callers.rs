@@ -1,5 +1,5 @@
-//! The programs that people have: each sends a letter through our `sendmail` as it would through any other. The words of
-//! those that are not in Debian, or too large for a test, are in `tests/delivery/callers.rs`.
+//! The programs that people have: each sends a letter through our `sendmail` as it would through any other. The words
+//! of those that are not in Debian, or too large for a test, are in `tests/delivery/callers.rs`.
 //!
 //! They find it where they look for it, at /usr/sbin/sendmail, in a mount namespace of their own; the system's is
 //! not touched. The home of root is the test's household there, because some callers take away `$HOME`.

@@ -196,3 +196,13 @@ fn every_file_says_at_its_head_what_it_is_for() {
         assert!(text.starts_with("//! "), "{}", path.display());
     }
 }
+
+/// rustfmt leaves comments as they are, and with a longer string the whole expression around it.
+#[test]
+fn no_line_is_wider_than_120_columns() {
+    for (path, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            assert!(line.chars().count() <= 120, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+}
