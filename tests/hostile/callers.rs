@@ -383,6 +383,24 @@ fn a_hundred_thousand_recipients_are_all_kept() {
     assert_eq!(counts, [100_000]);
 }
 
+/// The standard library aborts where there is no memory: to death by a signal some callers say success.
+#[test]
+fn a_letter_for_which_there_is_no_memory_is_a_71() {
+    let home = Sendmail::new(
+        "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
+    );
+    let mut letter = b"Subject: x\nTo: first@example.org".to_vec();
+    for number in 1..150_000 {
+        write!(letter, ",\n u{number}@example.org").unwrap();
+    }
+    letter.extend_from_slice(b"\n\nhello\n");
+    let home = home.through("ulimit -v 32768; exec \"$@\"");
+    let ran = home.run(&["-t", "-odq"], &letter);
+    assert_eq!(ran.status, Ok(71), "{ran:?}");
+    assert!(ran.stderr.contains("memory allocation"), "{ran:?}");
+    assert_eq!(fs::read_dir(home.queue().join("letters")).map_or(0, Iterator::count), 0);
+}
+
 #[test]
 #[ignore = "writes two gigabytes, and prints its figure"]
 fn a_body_of_two_gigabytes_takes_no_memory() {
