@@ -9,6 +9,9 @@
 //! An alias stands for addresses and for other local names, which are looked up again; a `\name` is not. A loop, or a
 //! chain that is too long, is told with the chain. What only a server can do, `|program` and `/file`, is an error and
 //! never skipped: mail for that name would vanish. Names are compared without case. aliases(5).
+//!
+//! What is wrong with an alias costs nobody his mail but those who go by that name: it leads to nobody until it is mended,
+//! and the others lead where they did. A file that cannot be read may have had any name that the table has not.
 
 use crate::message::address::{Address, parse_list};
 use std::collections::HashMap;
@@ -42,9 +45,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Aliases, by their names in lower case.
+/// Aliases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Aliases(HashMap<String, Vec<Target>>);
+pub struct Aliases {
+    /// By their names in lower case: whom they stand for, or what is wrong with them.
+    names: HashMap<String, Result<Vec<Target>, Problem>>,
+    /// Why there may be others.
+    unread: Option<Problem>,
+}
 
 /// What an alias stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +65,8 @@ enum Target {
 
 impl Aliases {
     /// Reads the configuration's table and then the file, whose entries do not override the table's. All that is wrong is
-    /// told at once.
-    pub fn load(table: &[(String, String)], file: Option<&Path>, uid: u32) -> Result<Self, Vec<Problem>> {
+    /// told at once; the names that it does not concern can be followed all the same.
+    pub fn load(table: &[(String, String)], file: Option<&Path>, uid: u32) -> (Self, Vec<Problem>) {
         let mut reading = Reading { aliases: Self::default(), problems: Vec::new(), uid };
         for (name, value) in table {
             reading.entry(&format!("aliases.{name}"), name, value);
@@ -66,32 +74,25 @@ impl Aliases {
         if let Some(path) = file {
             match open(path, uid) {
                 Ok(text) => reading.file(path, &text),
-                Err(what) => reading.problem(path.display().to_string(), what),
+                Err(what) => reading.aliases.unread = Some(reading.problem(path.display().to_string(), what)),
             }
         }
-        if reading.problems.is_empty() { Ok(reading.aliases) } else { Err(reading.problems) }
+        (reading.aliases, reading.problems)
     }
 
     /// A door for the fuzz targets in tests/fuzz, which no other build has: a file's text.
     #[cfg(fuzzing)]
-    pub fn of_text(text: &str, uid: u32) -> Result<Self, Vec<Problem>> {
+    pub fn of_text(text: &str, uid: u32) -> (Self, Vec<Problem>) {
         let mut reading = Reading { aliases: Self::default(), problems: Vec::new(), uid };
         reading.file(Path::new("aliases"), text);
-        if reading.problems.is_empty() { Ok(reading.aliases) } else { Err(reading.problems) }
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        (reading.aliases, reading.problems)
     }
 
     /// Who an address is: itself, where it is no local name or has no alias. `is_local` says whether a domain is this
-    /// machine's. The error is a chain that does not end.
+    /// machine's. The error is a chain that does not end, or leads to an alias with something wrong.
     pub fn resolve(&self, address: &Address, is_local: &dyn Fn(&str) -> bool) -> Result<Vec<Address>, String> {
         let mut found = Vec::new();
-        if !self.is_empty() {
-            self.follow(address, is_local, &mut Vec::new(), &mut found)?;
-        }
+        self.follow(address, is_local, &mut Vec::new(), &mut found)?;
         Ok(if found.is_empty() { vec![address.clone()] } else { found })
     }
 
@@ -104,11 +105,17 @@ impl Aliases {
     ) -> Result<(), String> {
         let name = address.local.to_lowercase();
         let is_name = address.domain.as_deref().is_none_or(is_local);
-        let targets = self.0.get(&name).or_else(|| self.0.get(DEFAULT).filter(|_| chain.is_empty()));
-        let Some(targets) = targets.filter(|_| is_name) else {
+        let default = || self.names.get(DEFAULT).filter(|_| chain.is_empty());
+        let targets = match (self.names.get(&name), &self.unread) {
+            _ if !is_name => None,
+            (None, Some(problem)) => return Err(problem.to_string()),
+            (own, _) => own.or_else(default),
+        };
+        let Some(targets) = targets else {
             found.push(address.clone());
             return Ok(());
         };
+        let targets = targets.as_ref().map_err(ToString::to_string)?;
         let loops = chain.contains(&name);
         chain.push(name.clone());
         if loops || chain.len() > DEPTH {
@@ -138,35 +145,45 @@ struct Reading {
 }
 
 impl Reading {
-    fn problem(&mut self, place: String, what: String) {
-        self.problems.push(Problem { place, what });
+    fn problem(&mut self, place: String, what: String) -> Problem {
+        let problem = Problem { place, what };
+        self.problems.push(problem.clone());
+        problem
     }
 
     fn file(&mut self, path: &Path, text: &str) {
         for (line, entry) in logical_lines(text) {
             let place = format!("{}:{line}", path.display());
-            match split_name(&entry) {
-                Some((name, value)) => self.entry(&place, &name, value),
-                None => self.problem(place, "this is no alias; one looks like \"name: address, address\"".to_owned()),
+            if let Some((name, value)) = split_name(&entry) {
+                self.entry(&place, &name, value);
+            } else {
+                let what = "this is no alias; one looks like \"name: address, address\"".to_owned();
+                let problem = self.problem(place, what);
+                self.define(meant_name(&entry), Err(problem));
             }
         }
     }
 
     fn entry(&mut self, place: &str, name: &str, value: &str) {
-        let mut targets = Vec::new();
+        let (mut targets, mut wrong) = (Vec::new(), None);
         for item in items(value) {
             match self.target(&item) {
                 Ok(more) => targets.extend(more),
-                Err(what) => self.problem(place.to_owned(), format!("{name}: {what}")),
+                Err(what) => {
+                    let problem = self.problem(place.to_owned(), format!("{name}: {what}"));
+                    wrong.get_or_insert(problem);
+                }
             }
         }
-        if targets.is_empty() {
-            if self.problems.last().is_none_or(|problem| problem.place != place) {
-                self.problem(place.to_owned(), format!("{name} stands for nobody"));
-            }
-            return;
+        if targets.is_empty() && wrong.is_none() {
+            wrong = Some(self.problem(place.to_owned(), format!("{name} stands for nobody")));
         }
-        self.aliases.0.entry(name.to_lowercase()).or_insert(targets);
+        self.define(name, wrong.map_or(Ok(targets), Err));
+    }
+
+    /// The first who says who a name is has said it.
+    fn define(&mut self, name: &str, meaning: Result<Vec<Target>, Problem>) {
+        self.aliases.names.entry(name.to_lowercase()).or_insert(meaning);
     }
 
     fn target(&self, item: &str) -> Result<Vec<Target>, String> {
@@ -267,6 +284,12 @@ fn split_name(entry: &str) -> Option<(String, &str)> {
     (!name.is_empty()).then(|| (name.to_owned(), value))
 }
 
+/// Whom a line that is no alias was most likely to be one for: what stands before its colon, else its first word.
+fn meant_name(entry: &str) -> &str {
+    let name = entry.split_once(':').map(|(name, _)| name).or_else(|| entry.split_whitespace().next());
+    name.unwrap_or_default().trim_matches(|c: char| c == '"' || c.is_whitespace())
+}
+
 /// What stands between the commas, but not those in quotes.
 fn items(value: &str) -> Vec<String> {
     let (mut items, mut item, mut quoted, mut escaped) = (Vec::new(), String::new(), false, false);
@@ -293,16 +316,20 @@ mod tests {
         nix::unistd::getuid().as_raw()
     }
 
-    fn load(text: &str) -> Result<Aliases, Vec<Problem>> {
+    /// All is well with them.
+    fn load(text: &str) -> Aliases {
+        let (aliases, problems) = read(text);
+        assert_eq!(problems, []);
+        aliases
+    }
+
+    fn read(text: &str) -> (Aliases, Vec<Problem>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("aliases");
         std::fs::write(&path, text).unwrap();
-        Aliases::load(&[], Some(&path), me()).map_err(|problems| {
-            problems
-                .into_iter()
-                .map(|one| Problem { place: one.place.replace(dir.path().to_str().unwrap(), ""), ..one })
-                .collect()
-        })
+        let (aliases, problems) = Aliases::load(&[], Some(&path), me());
+        let without_dir = |one: Problem| Problem { place: one.place.replace(dir.path().to_str().unwrap(), ""), ..one };
+        (aliases, problems.into_iter().map(without_dir).collect())
     }
 
     fn resolve(aliases: &Aliases, name: &str) -> Result<String, String> {
@@ -314,12 +341,11 @@ mod tests {
 
     #[test]
     fn local_names_lead_to_addresses_as_the_alias_file_says() {
-        let aliases = load("# comment\n\nRoot: ops@x.org,\n\talice\n").unwrap();
+        let aliases = load("# comment\n\nRoot: ops@x.org,\n\talice\n");
         assert_eq!(resolve(&aliases, "root").unwrap(), "ops@x.org alice");
         let aliases = load(
             "root: admin\nadmin: \"J. Doe\" <j@x.org>, b@x.org\n\"night shift\": n@x.org\nbob: \\bob, bob@far.org\nself: self, s@x.org\n",
-        )
-        .unwrap();
+        );
         for (name, want) in [
             ("root", "j@x.org b@x.org"),
             ("ROOT@localhost", "j@x.org b@x.org"),
@@ -336,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_default_is_for_names_that_have_no_alias() {
-        let aliases = load("default: ops@x.org\nalice: bob\n").unwrap();
+        let aliases = load("default: ops@x.org\nalice: bob\n");
         assert_eq!(resolve(&aliases, "cron").unwrap(), "ops@x.org");
         assert_eq!(resolve(&aliases, "alice").unwrap(), "bob", "an alias has said who alice is");
         assert_eq!(resolve(&aliases, "x@y.org").unwrap(), "x@y.org");
@@ -344,18 +370,17 @@ mod tests {
 
     #[test]
     fn a_circle_is_told_with_its_chain() {
-        let aliases = load("a: b\nb: c, x@y.org\nc: A\n").unwrap();
+        let aliases = load("a: b\nb: c, x@y.org\nc: A\n");
         assert_eq!(resolve(&aliases, "a").unwrap_err(), "the aliases lead in a circle: a → b → c → a");
         let long = (0..30).fold(String::new(), |text, i| text + &format!("n{i}: n{}\n", i + 1));
-        assert!(resolve(&load(&long).unwrap(), "n0").unwrap_err().starts_with("the aliases lead too far: n0 → n1"));
+        assert!(resolve(&load(&long), "n0").unwrap_err().starts_with("the aliases lead too far: n0 → n1"));
     }
 
     #[test]
     fn what_a_relay_cannot_do_is_an_error_and_all_are_told_at_once() {
-        let problems = load(
+        let (_, problems) = read(
             "a: |/bin/sh\nb: /var/mail/b\nc: \"|vacation c\", ok@x.org\nno alias\nd:\ne: x y z\nf: :include:rel\n",
-        )
-        .unwrap_err();
+        );
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let starts = [
             "/aliases:1: a: \"|/bin/sh\" runs",
@@ -373,17 +398,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_one_alias_costs_nobody_else_his_mail() {
+        let (aliases, _) = read(
+            "mailman: |/bin/list\nroot: ops@x.org, |vacation\ncron: root\nalice ann@x.org\n\"night shift: n@x.org\n: x\n\
+             bob: b@x.org, carol\nbob: |late\ndefault: rest@x.org\n",
+        );
+        for (name, found) in [
+            ("bob", Ok("b@x.org carol")),
+            ("dave", Ok("rest@x.org")),
+            ("root@elsewhere.org", Ok("root@elsewhere.org")),
+            ("mailman", Err("/aliases:1: mailman: ")),
+            ("Root@localhost", Err("/aliases:2: root: \"|vacation\" ")),
+            ("cron", Err("/aliases:2: root: ")),
+            ("alice", Err("/aliases:4: this is no alias")),
+            ("\"night shift\"", Err("/aliases:5: this is no alias")),
+        ] {
+            match (resolve(&aliases, name), found) {
+                (Ok(got), Ok(want)) => assert_eq!(got, want, "{name}"),
+                (Err(told), Err(start)) => assert!(told.contains(start), "{name}: {told}"),
+                (got, want) => panic!("{name}: {got:?}, not {want:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_leaves_open_who_any_other_name_is() {
+        let table = [("root".to_owned(), "table@x.org, cron".to_owned()), ("ann".to_owned(), "ann@x.org".to_owned())];
+        let (aliases, problems) = Aliases::load(&table, Some(Path::new("/nonexistent/aliases")), me());
+        assert_eq!(problems.len(), 1);
+        assert_eq!(resolve(&aliases, "ann").unwrap(), "ann@x.org");
+        assert_eq!(resolve(&aliases, "bob@x.org").unwrap(), "bob@x.org");
+        for name in ["bob", "bob@localhost", "root"] {
+            assert!(resolve(&aliases, name).unwrap_err().starts_with("/nonexistent/aliases: No such file"), "{name}");
+        }
+    }
+
+    #[test]
     fn an_include_is_read_only_where_nobody_else_can_write_it() {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("list");
         std::fs::write(&list, "# the night\na@x.org, b@x.org\nalice\n").unwrap();
         let table = [("all".to_owned(), format!(":include:{}", list.display()))];
-        assert_eq!(resolve(&Aliases::load(&table, None, me()).unwrap(), "all").unwrap(), "a@x.org b@x.org alice");
+        assert_eq!(resolve(&Aliases::load(&table, None, me()).0, "all").unwrap(), "a@x.org b@x.org alice");
         std::fs::set_permissions(&list, std::fs::Permissions::from_mode(0o666)).unwrap();
-        let problems = Aliases::load(&table, None, me()).unwrap_err();
+        let (_, problems) = Aliases::load(&table, None, me());
         assert!(problems[0].what.contains("chmod o-w"), "{}", problems[0]);
         std::fs::remove_file(&list).unwrap();
-        assert!(Aliases::load(&table, None, me()).unwrap_err()[0].what.contains("No such file"));
+        assert!(Aliases::load(&table, None, me()).1[0].what.contains("No such file"));
     }
 
     #[test]
@@ -392,7 +453,7 @@ mod tests {
         let path = dir.path().join("aliases");
         std::fs::write(&path, "root: file@x.org\ncron: file@x.org\n").unwrap();
         let table = [("root".to_owned(), "table@x.org".to_owned())];
-        let aliases = Aliases::load(&table, Some(&path), me()).unwrap();
+        let (aliases, _) = Aliases::load(&table, Some(&path), me());
         assert_eq!(resolve(&aliases, "root").unwrap(), "table@x.org");
         assert_eq!(resolve(&aliases, "cron").unwrap(), "file@x.org");
     }
@@ -400,9 +461,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_file_is_aliases_or_problems(text in "(\\PC|\n|,|:|\"){0,80}") {
-            if let Ok(aliases) = load(&text) {
-                let _ = aliases.resolve(&parse_list("root").unwrap()[0], &|_| true);
-            }
+            let _ = resolve(&read(&text).0, "root");
         }
     }
 }

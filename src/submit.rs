@@ -581,7 +581,7 @@ mod tests {
     /// `sender > recipients`, and the header.
     fn prepared(settings: &Settings, wishes: Wishes, text: &str) -> Result<(String, String), Why> {
         let table = [("root".to_owned(), "ops@x.org, alice".to_owned()), ("a".to_owned(), "a2, b".to_owned())];
-        let aliases = Aliases::load(&table, None, 0).unwrap();
+        let aliases = Aliases::load(&table, None, 0).0;
         let here = Here {
             caller: LazyCell::new(Box::new(|| Caller { login: "root".to_owned(), full_name: "Root".to_owned() })),
             domain: "box.example".to_owned(),

@@ -90,7 +90,7 @@ impl Postmaster for Clerk<'_> {
             .map_err(|unreadable| answer(&Why::Message(unreadable), uid))?;
         let here = configuration::here(self.host);
         let settings = &self.configuration.settings;
-        let aliases = configuration::aliases(settings, self.host).map_err(|text| answer(&Why::Aliases(text), uid))?;
+        let aliases = configuration::aliases_in_force(settings, self.host);
         let counter = Counter { settings, aliases: &aliases, here: &here };
         let letter = counter.adopt(envelope, message, how(mail)).map_err(|why| answer(&why, uid))?;
         let wake = |queue: &Queue| run::wake(queue, self.configuration);

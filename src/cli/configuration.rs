@@ -37,9 +37,9 @@ pub const SERVICE: &str = "/etc/pillarbox/config.toml";
 /// Where the service keeps its letters unless its configuration says otherwise.
 const SPOOL: &str = "/var/spool/pillarbox";
 
-/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies below
-/// `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as all, and a
-/// caller who may not read it need not.
+/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies
+/// below `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as
+/// all, and a caller who may not read it need not.
 pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
     if argument.is_some() || host::variable("PILLARBOX_CONFIG").is_some() {
         return Ok(None);
@@ -57,6 +57,17 @@ pub fn of_service(host: &Host, file: &Path) -> Result<Configuration, String> {
     let named = host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or_else(|| settings.queue.dir.clone());
     let queue_dir = Some(named.unwrap_or_else(|| PathBuf::from(SPOOL)));
     Ok(Configuration { settings, queue_dir, argument: None, service: None })
+}
+
+/// The service's configuration, read as the service itself, which may be allowed less than root. From here on this is
+/// the service's user.
+pub fn as_service(host: &mut Host) -> Result<Configuration, String> {
+    let file = Path::new(SERVICE);
+    if let Some(dir) = of_service(host, file)?.queue_dir {
+        host::step_down(&dir)?;
+        *host = Host::look();
+    }
+    of_service(host, file)
 }
 
 fn sources<'a>(host: &'a Host, argument: Option<&Path>) -> Sources<'a> {
@@ -94,7 +105,8 @@ pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -
     find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
         format!(
-            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see pillarbox.toml(5))",
+            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see \
+             pillarbox.toml(5))",
             place.display()
         )
     })
@@ -168,13 +180,31 @@ fn place(host: &Host, configured: Option<PathBuf>) -> Option<PathBuf> {
     host::variable("PILLARBOX_QUEUE_DIR").map(PathBuf::from).or(configured).or_else(|| host.queue_dir())
 }
 
-/// The aliases of a configuration; what is wrong with them, a line each.
-pub fn aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+/// The aliases of a configuration, and what is wrong with them, a line each.
+pub fn aliases(settings: &Settings, host: &Host) -> (Aliases, Vec<String>) {
     let names = &settings.names;
-    Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| printable(&problem.to_string())).collect();
-        lines.join("\n")
-    })
+    let (aliases, problems) = Aliases::load(&names.aliases, names.alias_file.as_deref(), host.uid);
+    (aliases, problems.iter().map(|problem| printable(&problem.to_string())).collect())
+}
+
+/// The aliases for a letter. What is wrong with them is written down: a letter that it does not concern goes all the same.
+pub fn aliases_in_force(settings: &Settings, host: &Host) -> Aliases {
+    let (aliases, problems) = aliases(settings, host);
+    log_bad_aliases(&problems);
+    aliases
+}
+
+/// A line for all that is wrong with the aliases: `newaliases` tells the rest.
+pub fn log_bad_aliases(problems: &[String]) {
+    if let [first, others @ ..] = problems {
+        tracing::warn!(message = "bad aliases", count = 1 + others.len(), reason = first);
+    }
+}
+
+/// The aliases of a configuration, unless something is wrong with them.
+pub fn sound_aliases(settings: &Settings, host: &Host) -> Result<Aliases, String> {
+    let (aliases, problems) = aliases(settings, host);
+    if problems.is_empty() { Ok(aliases) } else { Err(problems.join("\n")) }
 }
 
 /// What a letter's header is completed from.

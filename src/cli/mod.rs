@@ -51,8 +51,8 @@ pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
 }
 
-/// Has the status for want of resources stand for it where the standard library gives up: it aborts when there is no memory
-/// (or no stack) left, and to death by a signal some callers say success.
+/// Has the status for want of resources stand for it where the standard library gives up: it aborts when there is no
+/// memory (or no stack) left, and to death by a signal some callers say success.
 fn never_by_abort() {
     let always = Arc::new(AtomicBool::new(true));
     let status = exit::sysexits::OSERR.into();
@@ -60,9 +60,9 @@ fn never_by_abort() {
     let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, status, always);
 }
 
-/// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the same
-/// user can read it (`ptrace`, `/proc/PID/mem`) or our environment. A debugger that starts us is as good as ever, and so is
-/// one of root's. What we start ourselves opens itself again, as exec has it.
+/// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the
+/// same user can read it (`ptrace`, `/proc/PID/mem`) or our environment. A debugger that starts us is as good as ever,
+/// and so is one of root's. What we start ourselves opens itself again, as exec has it.
 fn guard_memory() {
     // It can only fail where the kernel does not know it, and then nothing is lost.
     #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
 //! `pillarbox` from its words to its exit status: one subcommand, one file.
 //!
-//! The words are clap's to read; that it finds fault with them is 64 here, as everywhere, and not its own 2. Called by a
-//! name of the drop-in's, as through a link, this program is the drop-in: the two differ in their names only.
+//! The words are clap's to read; that it finds fault with them is 64 here, as everywhere, and not its own 2. Called by
+//! a name of the drop-in's, as through a link, this program is the drop-in: the two differ in their names only.
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};

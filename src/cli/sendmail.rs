@@ -112,16 +112,18 @@ impl Face<'_> {
 }
 
 /// `newaliases`: there is no database to make; what is wrong with the aliases is told. Packages run it on machines that
-/// have no configuration yet, so that is no error.
+/// have no configuration yet, so that is no error. The service's are told to root, who can mend them.
 fn check_aliases(face: Face<'_>, config: Option<&Path>) -> u8 {
-    let host = Host::look();
+    let mut host = Host::look();
     let found = configuration::service(&host, config).and_then(|service| match service {
-        // Its aliases are its own to check.
+        Some(_) if host.uid == 0 && Path::new(configuration::SERVICE).exists() => {
+            configuration::as_service(&mut host).map(Some)
+        }
         Some(_) => Ok(None),
         None => configuration::find(&host, config),
     });
     let checked = found.and_then(|found| {
-        found.map_or(Ok(()), |configuration| configuration::aliases(&configuration.settings, &host).map(drop))
+        found.map_or(Ok(()), |configuration| configuration::sound_aliases(&configuration.settings, &host).map(drop))
     });
     match checked {
         Ok(()) => 0,
@@ -236,7 +238,7 @@ pub(super) fn prepare(
     message: Message,
 ) -> Result<Letter, Why> {
     let (settings, here) = (&configuration.settings, configuration::here(host));
-    let aliases = configuration::aliases(settings, host).map_err(Why::Aliases)?;
+    let aliases = configuration::aliases_in_force(settings, host);
     Counter { settings, aliases: &aliases, here: &here }.prepare(wishes, message)
 }
 
@@ -303,8 +305,8 @@ pub(super) fn hand_over(
     }
 }
 
-/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes some
-/// of them, or it is over.
+/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes
+/// some of them, or it is over.
 fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     let late =
         |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault: Fault { stage: Stage::Rcpt, .. }, .. });

@@ -3,10 +3,10 @@
 //! The sessions, the queue's runner and the supervisor's wishes come together here. A letter's 250 is said when it is
 //! durable; the runner, in a thread of its own, is knocked up by it at once.
 //!
-//! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that is
-//! wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM, SIGINT and SIGQUIT stop
-//! the service within ten seconds: see `serve` for the sessions; letters that are on their way to the relay may arrive,
-//! and what has not by then is put off.
+//! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that
+//! is wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM, SIGINT
+//! and SIGQUIT stop the service within ten seconds: see `serve` for the sessions; letters that are on their way to the
+//! relay may arrive, and what has not by then is put off.
 
 mod book;
 mod clerk;
@@ -61,6 +61,7 @@ pub fn main(face: Face<'_>, config: Option<PathBuf>) -> u8 {
     };
     let configuration = &book.configuration;
     log::install(&configuration.settings.log, face.program);
+    configuration::log_bad_aliases(&book.bad_aliases);
     let Some(dir) = configuration.queue_dir.clone().filter(|_| configuration.settings.queue.enabled) else {
         face.say("a service keeps what it takes, and the queue is off");
         return sysexits::CONFIG;
@@ -263,7 +264,9 @@ impl House<'_> {
     fn reload(&self) {
         self.notify.reloading();
         let file = self.file.display();
-        match Book::read(self.host, &self.file) {
+        // Of the names, too: those in force are better than some that are wrong.
+        let sound = |book: Book| if book.bad_aliases.is_empty() { Ok(book) } else { Err(book.bad_aliases.join("\n")) };
+        match Book::read(self.host, &self.file).and_then(sound) {
             Ok(book) => {
                 let old = self.book();
                 for name in later(&old, &book) {

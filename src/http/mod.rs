@@ -1,10 +1,10 @@
 //! One form posted over HTTP/1.1, and the answer to it: what OAuth asks of the wire, and nothing more.
 //!
 //! The connection, its TLS and its limits are those of `smtp`: one instant bounds everything, from the name's look-up
-//! to the last octet of a dripping answer. The certificate is verified against the platform's roots, a `ca_file` or a pin;
-//! without TLS the other end must be on this machine. A redirect is an answer like any other (a refresh token is not
-//! carried to whoever is named in it), and so is every status; a body of more than [`MOST_BODY`] or a head of more than
-//! [`MOST_HEAD`] is an error. No proxy, no compression, no connection kept.
+//! to the last octet of a dripping answer. The certificate is verified against the platform's roots, a `ca_file` or a
+//! pin; without TLS the other end must be on this machine. A redirect is an answer like any other (a refresh token is
+//! not carried to whoever is named in it), and so is every status; a body of more than [`MOST_BODY`] or a head of more
+//! than [`MOST_HEAD`] is an error. No proxy, no compression, no connection kept.
 //!
 //! Our own 200 lines, since all they need is here. The library that lost, ureq 3 without default features on the same
 //! rustls, adds seven crates to 105, turns rustls's logging on for the whole program, and wants to be told anew whom to
@@ -270,8 +270,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_an_answer_or_none(octets in prop::collection::vec(any::<u8>(), 0..200), head in 0..3_usize) {
-            let heads: [&[u8]; 3] = [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"];
+        fn whatever_comes_is_an_answer_or_none(
+            octets in prop::collection::vec(any::<u8>(), 0..200), head in 0..3_usize,
+        ) {
+            let heads: [&[u8]; 3] =
+                [b"", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"];
             let all = [heads[head], &octets].concat();
             for is_all in [false, true] {
                 let _ = parse(&all, is_all);

@@ -10,8 +10,10 @@ pub mod encode;
 mod eol;
 pub mod fields;
 mod mime;
+mod utf8;
 
-pub use mime::{CannotConvert, Utf8};
+pub use mime::CannotConvert;
+pub use utf8::Utf8;
 
 use crate::outcome::words;
 use address::{Address, AddressError};
@@ -263,8 +265,8 @@ impl Message {
         Ok(found)
     }
 
-    /// A message whose lines no relay refuses for their length: header fields folded at white space, body lines
-    /// over 998 octets encoded where the MIME structure allows it.
+    /// A message whose lines no relay refuses for their length: header fields folded, body lines over 998
+    /// octets encoded where the MIME structure allows it.
     #[must_use]
     pub fn with_short_lines(mut self) -> Self {
         self.fields.rewrite(encode::refold);

@@ -186,7 +186,8 @@ fn refreshing(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -
     ])
 }
 
-/// `application/x-www-form-urlencoded`. Who we are goes into a form too (RFC 6749 §2.3.1), which all the large providers take.
+/// `application/x-www-form-urlencoded`. Who we are goes into a
+/// form too (RFC 6749 §2.3.1), which all the large providers take.
 pub(super) fn form(pairs: &[(&str, Option<&[u8]>)]) -> Zeroizing<Vec<u8>> {
     let pairs = pairs.iter().filter_map(|&(name, value)| Some((name, value?)));
     // No octet becomes more than three, so that it does not grow and leave copies.
@@ -244,8 +245,8 @@ pub(super) fn understand(answer: &Answer) -> Result<Granted, String> {
         return Err(match code.as_deref() {
             None => format!("answered with HTTP status {}", answer.status),
             Some("invalid_grant") => format!(
-                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, or \
-                 put a new one where the old one is"
+                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, \
+                 or put a new one where the old one is"
             ),
             Some(code @ ("invalid_client" | "unauthorized_client")) => {
                 format!("does not know us ({code}{said}); check client_id and client_secret")
@@ -404,7 +405,7 @@ mod tests {
         let env = env(Some(&dir.path().join("state")), post);
         let got = |oauth: &OAuth| {
             let token = access_token(oauth, &ALICE, &env).unwrap();
-            (text(&token).to_owned(), token.is_kept())
+            (text(&token).to_owned(), token.is_kept)
         };
         assert_eq!(got(&oauth()), ("a-1".to_owned(), false));
         assert_eq!(got(&oauth()), ("a-2".to_owned(), false));

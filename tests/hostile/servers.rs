@@ -331,7 +331,7 @@ fn auth() -> Vec<Attack> {
     let plain = |name: &str, script: Script, verdict| Attack::new(format!("AUTH: {name}"), way, script, verdict);
     let offering = |mechanisms: &str| way.script().mechanisms(mechanisms);
     let first = BASE64_OF_PLAIN;
-    let mut rows = vec![
+    vec![
         plain(
             "none any more inside TLS",
             offering("")
@@ -402,8 +402,16 @@ fn auth() -> Vec<Attack> {
             on(way, "MAIL", Act::Raw(format!("{PASSWORD}\r\n").into_bytes())),
             Deferred(76),
         ),
-    ];
-    let lies: [(&str, Answer, Verdict); 18] = [
+    ]
+}
+
+/// SCRAM.
+fn scram() -> Vec<Attack> {
+    let attack = |name: &str, says: Answer, verdict| {
+        let script = Way::LoggedIn.script().mechanisms("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
+        Attack::new(format!("SCRAM: {name}"), Way::LoggedIn, script, verdict).without_password()
+    };
+    let lies: [(&str, Answer, Verdict); 20] = [
         ("the truth", |heard| scram::says(heard, Lie::None), Relayed),
         ("a nonce of its own", |heard| scram::says(heard, Lie::OtherNonce), Deferred(76)),
         ("no nonce of its own", |heard| scram::says(heard, Lie::BareNonce), Deferred(76)),
@@ -422,19 +430,10 @@ fn auth() -> Vec<Attack> {
         ("success at once", |heard| scram::says(heard, Lie::AtOnce), Deferred(76)),
         ("an error that plays with the terminal", |heard| scram::says(heard, Lie::Error), Deferred(77)),
         ("challenges without end", |heard| scram::says(heard, Lie::Endless), Deferred(76)),
+        ("garbage", |heard| scram::says(heard, Lie::Garbage), Deferred(76)),
+        ("nothing", |heard| scram::says(heard, Lie::Empty), Deferred(76)),
     ];
-    for (name, says, verdict) in lies {
-        let script = offering("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
-        rows.push(Attack::new(format!("SCRAM: {name}"), way, script, verdict).without_password());
-    }
-    for (name, says) in [
-        ("garbage", (|heard| scram::says(heard, Lie::Garbage)) as Answer),
-        ("nothing", |heard| scram::says(heard, Lie::Empty)),
-    ] {
-        let script = offering("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
-        rows.push(Attack::new(format!("SCRAM: {name}"), way, script, Deferred(76)).without_password());
-    }
-    rows
+    lies.into_iter().map(|(name, says, verdict)| attack(name, says, verdict)).collect()
 }
 
 /// What a server says to what it has heard.
@@ -460,6 +459,7 @@ pub fn table() -> Vec<Attack> {
         }
     }
     rows.extend(auth());
+    rows.extend(scram());
     rows
 }
 

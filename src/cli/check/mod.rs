@@ -1,15 +1,16 @@
 //! `pillarbox check`: would mail go out, and what mends it where it would not.
 //!
-//! A finding a line, each as it comes: what was looked at and how it is; under what is wrong, the sentence that mends it.
-//! [`around`] looks at this machine, the relay floor at the way of a letter, [`mend`] knows what people do about it.
-//! Nothing is changed, nothing is sent but with `--send`, and no secret is shown. The status is 0 only where mail would go out
-//! through every account that was looked at, its `fallback` counted; else that of the first thing in its way.
+//! A finding a line, each as it comes: what was looked at and how it is; under what is wrong,
+//! the sentence that mends it. [`around`] looks at this machine, the relay floor at the way of a
+//! letter, [`mend`] knows what people do about it. Nothing is changed, nothing is sent but with
+//! `--send`, and no secret is shown. The status is 0 only where mail would go out through every
+//! account that was looked at, its `fallback` counted; else that of the first thing in its way.
 
 mod around;
 mod finding;
 mod mend;
 
-use super::configuration::{self, Configuration, SERVICE};
+use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::{self, Host};
 use super::sendmail::{Dialogue, Face};
@@ -59,7 +60,9 @@ pub fn main(face: Face<'_>, words: &Words) -> u8 {
     let argument = words.config.as_deref();
     let found = configuration::service(&host, argument).map(|socket| match socket {
         // Root sees both sides of the service: its socket, and the way that it sends by.
-        Some(socket) if host.uid == 0 => (Some(service::configuration(&socket)), Some(as_service(&mut host))),
+        Some(socket) if host.uid == 0 => {
+            (Some(service::configuration(&socket)), Some(configuration::as_service(&mut host)))
+        }
         Some(socket) => (Some(service::configuration(&socket)), None),
         None => (None, Some(configuration::load(&host, argument))),
     });
@@ -92,17 +95,6 @@ pub fn main(face: Face<'_>, words: &Words) -> u8 {
     screen.conclude()
 }
 
-/// The service's configuration, read as the service itself, which may be allowed less than root. From here on this is
-/// the service's user.
-fn as_service(host: &mut Host) -> Result<Configuration, String> {
-    let file = Path::new(SERVICE);
-    if let Some(dir) = configuration::of_service(host, file)?.queue_dir {
-        host::step_down(&dir)?;
-        *host = Host::look();
-    }
-    configuration::of_service(host, file)
-}
-
 /// The credentials of the service that runs, for whoever may see them: root, or who has become its user.
 fn credentials(host: &Host) -> Option<PathBuf> {
     let dir = Path::new("/run/credentials/pillarbox.service");
@@ -127,11 +119,12 @@ impl Check<'_, '_> {
         let accounts = if names.len() == 1 { "account" } else { "accounts" };
         let text = format!("{}: {} {accounts} ({}){default}", settings.file.display(), names.len(), names.join(", "));
         self.screen.tell("configuration", Mark::Good, &text, None);
-        match configuration::aliases(settings, self.host) {
+        match configuration::sound_aliases(settings, self.host) {
             Ok(_) if settings.names.aliases.is_empty() && settings.names.alias_file.is_none() => {}
             Ok(_) => self.screen.tell("aliases", Mark::Good, "the aliases lead somewhere", None),
             Err(problems) => {
-                let mend = "Until that is mended every letter is refused with 78: newaliases says whether it is.";
+                let mend = "Until that is mended letters for these names are refused with 78, and only the others go: \
+                    newaliases says whether it is.";
                 self.screen.fault("aliases", &problems, Some(mend), sysexits::CONFIG);
             }
         }
@@ -209,10 +202,11 @@ impl Check<'_, '_> {
 
     /// A letter that says that it is a test, to the address that was given or to its own sender.
     fn letter(&self, account: &Account) -> Result<Letter, Why> {
-        let aliases = configuration::aliases(&self.configuration.settings, self.host).map_err(Why::Aliases)?;
+        let (aliases, _) = configuration::aliases(&self.configuration.settings, self.host);
         let here = configuration::here(self.host);
         let text = format!(
-            "Subject: Pillarbox on {} can send\n\nThis letter was sent by \"pillarbox check\" through the account {}.\n",
+            "Subject: Pillarbox on {} can send\n\n\
+             This letter was sent by \"pillarbox check\" through the account {}.\n",
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));

@@ -165,7 +165,7 @@ pub fn test_letter(draft: &Draft, secret: Option<&Secret>, path: &Path, host: &H
         draft.from, host.name, draft.server
     );
     let env = configuration::secret_env(host);
-    let aliases = configuration::aliases(&settings, host).map_err(|why| sorry(sysexits::CONFIG, &why))?;
+    let aliases = configuration::sound_aliases(&settings, host).map_err(|why| sorry(sysexits::CONFIG, &why))?;
     let recipients = parse_list(&draft.from).map_err(|error| sorry(sysexits::DATAERR, &error.to_string()))?;
     let wishes = Wishes { account: Some(draft.account.clone()), recipients, ..Wishes::default() };
     let spool = Spool::new(Path::new("/var/tmp")).or_memory();

@@ -1,8 +1,10 @@
-//! `pillarbox mail`, and `mail` and `mailx` by name: a text and files become a letter, which goes the way of every other.
+//! `pillarbox mail`, and `mail` and `mailx` by name: a text and
+//! files become a letter, which goes the way of every other.
 //!
-//! What can be wrong about words, addresses and files is told before the text is read, and nothing is sent in halves: the text is
-//! read to its end, the letter is composed ([`crate::compose`]) into the queue's spool, and only then handed over, by the same
-//! hands as `sendmail`'s, with its exit contract. At a terminal a person is helped ([`terminal`]); elsewhere success is quiet.
+//! What can be wrong about words, addresses and files is told before the text is read, and nothing is sent in halves:
+//! the text is read to its end, the letter is composed ([`crate::compose`]) into the queue's spool, and only then
+//! handed over, by the same hands as `sendmail`'s, with its exit contract. At a terminal a person is helped
+//! ([`terminal`]); elsewhere success is quiet.
 
 mod terminal;
 pub mod words;

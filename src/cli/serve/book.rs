@@ -11,13 +11,15 @@ use std::path::Path;
 pub(super) struct Book {
     pub configuration: Configuration,
     pub aliases: Aliases,
+    /// What is wrong with the aliases, a line each.
+    pub bad_aliases: Vec<String>,
 }
 
 impl Book {
     pub fn read(host: &Host, file: &Path) -> Result<Self, String> {
         let configuration = configuration::of_service(host, file)?;
-        let aliases = configuration::aliases(&configuration.settings, host)?;
-        Ok(Self { configuration, aliases })
+        let (aliases, bad_aliases) = configuration::aliases(&configuration.settings, host);
+        Ok(Self { configuration, aliases, bad_aliases })
     }
 
     pub fn serve(&self) -> &Serve {

@@ -1,10 +1,11 @@
 //! s-nail's mailrc: text in, [`Settings`] or everything that is wrong with it out.
 //!
-//! What a mailrc says about sending through SMTP is honoured; what it says about reading mail is skipped without a
-//! word, and so is what is unknown. Nothing but what we use can be wrong. A file without an SMTP `mta`
-//! is no configuration. The lines are obeyed in order as s-nail does it: `set`, `unset`, `alias`, `account`, `define`,
-//! `call`, `source`, `if`. An `account` block is obeyed last, over what the whole file has set, since s-nail obeys it when the
-//! account is chosen. No command is ever run. Loops, depth and growth are bounded. pillarbox-mailrc(5) is the page.
+//! What a mailrc says about sending through SMTP is honoured; what it says about reading mail is
+//! skipped without a word, and so is what is unknown. Nothing but what we use can be wrong. A file
+//! without an SMTP `mta` is no configuration. The lines are obeyed in order as s-nail does it:
+//! `set`, `unset`, `alias`, `account`, `define`, `call`, `source`, `if`. An `account` block is
+//! obeyed last, over what the whole file has set, since s-nail obeys it when the account is chosen.
+//! No command is ever run. Loops, depth and growth are bounded. pillarbox-mailrc(5) is the page.
 
 mod condition;
 mod lexer;
