@@ -60,10 +60,10 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Ok(()),
     };
-    let make = || DirBuilder::new().mode(0o700).create(dir);
-    let made = match make() {
+    let try_it = || DirBuilder::new().mode(0o700).create(dir);
+    let made = match try_it() {
         // Once more and not again: behind a dangling link, or in a file system of the kernel's, it stays so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| make()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| try_it()),
         made => made,
     };
     match made {
