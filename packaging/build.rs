@@ -1,8 +1,9 @@
 //! What the linker is told for programs on Linux with the GNU C library.
 //!
-//! The unwinder (only the backtrace of a panic asks for it) is linked in where the compiler has it as an archive, and is then
-//! 20 KiB. As a shared library it is a tenth of the time from execve(2) to `main`, nine system calls and 100 KiB in memory,
-//! each time somebody calls `sendmail`. Where it is not found, or the linker takes the library all the same, nothing is lost.
+//! The unwinder (only the backtrace of a panic asks for it) is linked in where the compiler has it
+//! as an archive, and is then 20 KiB. As a shared library it is a tenth of the time from execve(2)
+//! to `main`, nine system calls and 100 KiB in memory, each time somebody calls `sendmail`. Where
+//! it is not found, or the linker takes the library all the same, nothing is lost.
 
 use std::env::var;
 use std::path::Path;

@@ -154,13 +154,12 @@ impl Reading {
     fn file(&mut self, path: &Path, text: &str) {
         for (line, entry) in logical_lines(text) {
             let place = format!("{}:{line}", path.display());
-            match split_name(&entry) {
-                Some((name, value)) => self.entry(&place, &name, value),
-                None => {
-                    let what = "this is no alias; one looks like \"name: address, address\"".to_owned();
-                    let problem = self.problem(place, what);
-                    self.define(meant_name(&entry), Err(problem));
-                }
+            if let Some((name, value)) = split_name(&entry) {
+                self.entry(&place, &name, value);
+            } else {
+                let what = "this is no alias; one looks like \"name: address, address\"".to_owned();
+                let problem = self.problem(place, what);
+                self.define(meant_name(&entry), Err(problem));
             }
         }
     }

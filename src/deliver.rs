@@ -1,9 +1,9 @@
 //! One attempt for every recipient of a letter: which account, which relay, what became of it.
 //!
 //! A [`Desk`] is what the attempts of a process have in common. A [`Carrier`] keeps its connections: letters that share
-//! a destination share one, and a destination that is down is asked once, not once a letter. A destination is an account or,
-//! with one that delivers directly, a domain. Neither knows the queue: what an outcome means for the letter is `settle`'s and
-//! `submit`'s to decide.
+//! a destination share one, and a destination that is down is asked once, not once a letter. A destination is an
+//! account or, with one that delivers directly, a domain. Neither knows the queue: what an outcome means for the letter
+//! is `settle`'s and `submit`'s to decide.
 
 mod carrier;
 mod desk;

@@ -1,10 +1,10 @@
 //! Composes the report that tells a sender what became of a letter: `multipart/report` of RFC 3462 and RFC 3464.
 //!
 //! Three parts: a text for people, with each server's own words and what happens next; the same for machines; and the
-//! letter's header (or all of a small letter, where RET=FULL asked for that). The report has the null reverse-path, and there is
-//! no way to compose one *to* a null reverse-path. RFC 3461 §6.2 (what NOTIFY allows), RFC 3834
-//! (`Auto-Submitted`), RFC 6533 (addresses that are not ASCII: they are written in its ASCII form, so that the machine's part
-//! never needs SMTPUTF8). A stranger's text can end no line here and moves no cursor.
+//! letter's header (or all of a small letter, where RET=FULL asked for that). The report has the null reverse-path, and
+//! there is no way to compose one *to* a null reverse-path. RFC 3461 §6.2 (what NOTIFY allows), RFC 3834
+//! (`Auto-Submitted`), RFC 6533 (addresses that are not ASCII: they are written in its ASCII form, so that the
+//! machine's part never needs SMTPUTF8). A stranger's text can end no line here and moves no cursor.
 
 use std::fmt::Write as _;
 use std::io::{self, Read};
@@ -58,8 +58,8 @@ impl Dsn {
     }
 }
 
-/// Composes the report on a letter whose octets are `content`; `None` where nobody is to be told: the reverse-path is null, or
-/// NOTIFY says so. An error is an error of reading `content`.
+/// Composes the report on a letter whose octets are `content`; `None` where nobody is to be told: the reverse-path is
+/// null, or NOTIFY says so. An error is an error of reading `content`.
 pub fn compose(
     kind: Kind,
     letter: &Letter,
@@ -158,14 +158,15 @@ fn text_part(kind: Kind, letter: &Letter, told: &[Told<'_>], original: &Original
     let handed_in = format!("that was handed in on {}", date(letter.entry.created));
     match kind {
         Kind::Failure => paragraphs.push(format!(
-            "Your letter {handed_in} could not be delivered to those named below. No further attempt will be made by itself. \
-             The letter is kept for {}: whoever runs {host} can send it again with \"pillarbox queue retry {}\".",
+            "Your letter {handed_in} could not be delivered to those named below. No further attempt will be made by \
+             itself. The letter is kept for {}: whoever runs {host} can send it again with \"pillarbox queue retry \
+             {}\".",
             span(by.keep),
             letter.entry.id,
         )),
         Kind::Delay { until } => paragraphs.push(format!(
-            "Your letter {handed_in} has not been delivered yet to those named below. You need not send it again: attempts go \
-             on until {}, and you will be told if they fail.",
+            "Your letter {handed_in} has not been delivered yet to those named below. You need not send it again: \
+             attempts go on until {}, and you will be told if they fail.",
             date(until),
         )),
     }

@@ -2,7 +2,7 @@
 //!
 //! A letter's journey, left to right; from the bar on it is ours:
 //! ```text
-//! argv, stdin → options → Message → Envelope → Account │ attempt → Outcome per recipient → settle → exit, sentence, log line
+//! argv, stdin → options → Message → Envelope → Account │ attempt → Outcome each → settle → exit, sentence, log
 //! ```
 //! The modules are floors. A floor knows the ones beneath it and nothing above.
 //! ```text

@@ -323,8 +323,8 @@ pub fn printable(text: &str) -> String {
     }
 }
 
-/// Text in which control characters (C0, C1, DEL), line and direction marks and what is no character are written as `\xNN`
-/// or `\u{NNNN}`.
+/// Text in which control characters (C0, C1, DEL), line and direction
+/// marks and what is no character are written as `\xNN` or `\u{NNNN}`.
 pub fn escaped(text: &str) -> String {
     use fmt::Write;
     let mut safe = String::with_capacity(text.len());

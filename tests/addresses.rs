@@ -1,9 +1,9 @@
-//! Our reader of address lists beside an independent one, Python's `email.headerregistry`, on lists that are grown from the
-//! grammar of RFC 5322 and half of them spoilt by one character.
+//! Our reader of address lists beside an independent one, Python's `email.headerregistry`, on lists that are grown from
+//! the grammar of RFC 5322 and half of them spoilt by one character.
 //!
-//! Where Python reads a list without a complaint, ours reads the same mailboxes, or the difference is one of [`DIFFERENCES`],
-//! each with its reason. Where Python complains it has guessed, and we need not guess the same: we refuse, or read what a
-//! person would.
+//! Where Python reads a list without a complaint, ours reads the same mailboxes, or the difference is one of
+//! [`DIFFERENCES`], each with its reason. Where Python complains it has guessed, and we need not guess the same: we
+//! refuse, or read what a person would.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,6 +1,6 @@
 //! Channel binding against other people's libraries: OpenSSL says what a session is bound by, Cyrus SASL compares. No
-//! server of Debian 12's has both and speaks SMTP (its Exim is built without GNU SASL, Dovecot knows it from 2.4 on), so
-//! `bound.c` puts SMTP between the two.
+//! server of Debian 12's has both and speaks SMTP (its Exim is built without GNU SASL, Dovecot knows it from 2.4 on),
+//! so `bound.c` puts SMTP between the two.
 #![allow(clippy::unwrap_used)]
 
 mod support;

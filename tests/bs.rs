@@ -9,9 +9,11 @@ mod support;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::Stdio;
-use support::household::{Ended, Household, sendmail};
+use support::household::Household;
 use support::peer::here;
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 const LETTER: &str = "EHLO box\r\nMAIL FROM:<alice@example.org>\r\nRCPT TO:<bob@example.org>\r\nDATA\r\n\
                       Subject: hello\r\n\r\ngood day\r\n.\r\n";
@@ -97,7 +99,8 @@ fn every_dialogue_goes_as_the_manual_has_it() {
             0,
         ),
         (
-            "MAIL FROM:<>\r\nRCPT TO:<>\r\nRCPT TO:<b@x.org>c\r\nRCPT TO:<b c@x.org>\r\nRCPT <b@x.org>\r\nRCPT TO:<root>\r\n\
+            "MAIL FROM:<>\r\nRCPT TO:<>\r\nRCPT TO:<b@x.org>c\r\nRCPT TO:<b c@x.org>\r\nRCPT <b@x.org>\r\n\
+             RCPT TO:<root>\r\n\
              RCPT TO:b@x.org\r\nRCPT TO:<b@x.org> JUNK\r\n",
             "220 250 553 501 501 501 250 250 555",
             0,
@@ -274,7 +277,8 @@ fn the_letter_is_completed_and_its_bcc_is_nobodys_business() {
 #[test]
 fn eight_bits_and_addresses_beyond_ascii_pass_as_they_are() {
     let household = household();
-    let said = "EHLO box\r\nMAIL FROM:<j\u{f6}rg@example.org> SMTPUTF8 BODY=8BITMIME\r\nRCPT TO:<bj\u{f8}rn@example.org>\r\nDATA\r\n\
+    let said = "EHLO box\r\nMAIL FROM:<j\u{f6}rg@example.org> SMTPUTF8 BODY=8BITMIME\r\n\
+                RCPT TO:<bj\u{f8}rn@example.org>\r\nDATA\r\n\
                 Subject: gr\u{fc}n\r\n\r\n\u{e4}\u{f6}\u{fc}\r\n.\r\n";
     assert_eq!(acknowledged(&session(&household, said.as_bytes()).stdout), 1);
     let letters = delivered(&household);

@@ -9,9 +9,11 @@ mod support;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::Command;
-use support::household::{Ended, Household, sendmail};
+use support::household::Household;
 use support::peer::{here, run};
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 /// A program and how it is made to send: `$TO` is whom to, the subject (where it has a say) is "hello", the text has
 /// "good day" in it.
@@ -159,7 +161,8 @@ sys.exit(subprocess.run(["/usr/sbin/sendmail", "-t", "-oi"], input=letter.encode
 (setq send-mail-function 'sendmail-send-it message-send-mail-function 'message-send-mail-with-sendmail
       sendmail-program "/usr/sbin/sendmail" user-full-name "Alice" user-mail-address "alice@example.org")
 (with-temp-buffer
-  (insert "From: Alice <alice@example.org>\nTo: " (getenv "TO") "\nSubject: hello\n--text follows this line--\ngood day\n")
+  (insert "From: Alice <alice@example.org>\nTo: " (getenv "TO") "\nSubject: hello\n--text follows this line--\n"
+           "good day\n")
   (message-mode)
   (message-send-mail))
 END
@@ -297,7 +300,8 @@ letter.deliver!'"#,
         name: "Symfony's -bs",
         package: "php8.2-cli",
         program: "php",
-        // SmtpTransport over ProcessStream, as it speaks where EHLO is not wanted: HELO, and the queue's id from the 250.
+        // SmtpTransport over ProcessStream, as it speaks where EHLO
+        // is not wanted: HELO, and the queue's id from the 250.
         script: r#"
             cat >send.php <<'END'
 <?php

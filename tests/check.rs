@@ -1,11 +1,12 @@
-//! `pillarbox check`, against a relay that plays any part: what is in order has a tick, what is wrong has a cross and the
-//! sentence that mends it, and the status is 0 only where mail would go out.
+//! `pillarbox check`, against a relay that plays any part: what is in order has a tick, what is wrong has a cross and
+//! the sentence that mends it, and the status is 0 only where mail would go out.
 
 mod support;
 
 use support::certificates::Shown;
 use support::relay::{Act, Relay, Script, Tls};
-use support::sendmail::{Ran, Sendmail};
+use support::running::Ended;
+use support::sendmail::Sendmail;
 
 /// The tool, in a home that has an account at this relay.
 fn tool(relay: &Relay, account: &str) -> Sendmail {
@@ -13,7 +14,7 @@ fn tool(relay: &Relay, account: &str) -> Sendmail {
 }
 
 /// Runs it; the password is nowhere in what it says, and neither is its base64.
-fn check(tool: &Sendmail, words: &[&str]) -> Ran {
+fn check(tool: &Sendmail, words: &[&str]) -> Ended {
     let words: Vec<&str> = ["check"].into_iter().chain(words.iter().copied()).collect();
     let ran = tool.run(&words, b"");
     for text in [&ran.stdout, &ran.stderr] {
@@ -41,15 +42,15 @@ impl Dead {
 }
 
 /// Looks with one account against a relay of this script.
-fn against(script: Script, account: &str) -> (Ran, Relay) {
+fn against(script: Script, account: &str) -> (Ended, Relay) {
     let relay = Relay::start(script);
     let ran = check(&tool(&relay, account), &[]);
     (ran, relay)
 }
 
 /// Expects this status and these words, in this order.
-fn says(ran: &Ran, status: i32, words: &[&str]) {
-    assert_eq!(ran.status, Ok(status), "{ran:?}");
+fn says(ran: &Ended, status: i32, words: &[&str]) {
+    assert_eq!(ran.status, status, "{ran:?}");
     let mut rest = ran.stdout.as_str();
     for word in words {
         let at = rest.find(word).unwrap_or_else(|| panic!("no {word:?} (any more) in\n{}{}", ran.stdout, ran.stderr));
@@ -176,7 +177,7 @@ fn each_fault_has_the_sentence_that_mends_it() {
     ];
     for (name, script, account, status, words) in rows {
         let (ran, _) = against(script, account);
-        assert_eq!(ran.status, Ok(status), "{name}: {ran:?}");
+        assert_eq!(ran.status, status, "{name}: {ran:?}");
         says(&ran, status, &words);
         says(&ran, status, &["Not all mail would go out.\n"]);
     }
@@ -250,7 +251,7 @@ fn a_probe_is_sent_once_and_its_dialogue_shown_without_the_password() {
 fn programs_get_a_json_object_a_line() {
     let relay = Relay::start(Script::default().on("AUTH", "535 5.7.8 no"));
     let ran = check(&tool(&relay, ""), &["--json"]);
-    assert_eq!(ran.status, Ok(77), "{ran:?}");
+    assert_eq!(ran.status, 77, "{ran:?}");
     let lines: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let auth = lines.iter().find(|line| line["about"] == "auth").unwrap();
     assert_eq!((&auth["result"], &auth["account"]), (&"fault".into(), &"work".into()));
@@ -270,7 +271,7 @@ fn a_queue_that_cannot_take_a_letter_is_a_fault_and_one_with_letters_a_remark() 
     std::fs::remove_dir(tool.queue()).unwrap();
     let tool = tool.called("sendmail");
     let queued = tool.run(&["-odq", "bob@example.org"], b"Subject: x\n\nhello\n");
-    assert_eq!(queued.status, Ok(0), "{queued:?}");
+    assert_eq!(queued.status, 0, "{queued:?}");
     let tool = tool.called("pillarbox");
     says(&check(&tool, &[]), 0, &["! letters that wait: 1; on hold: 0", "pillarbox queue list", "Mail goes out."]);
 }

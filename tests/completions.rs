@@ -7,8 +7,9 @@ mod support;
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::here;
+use support::running::Ended;
 use support::typist::typed;
 
 /// A home with accounts, a letter in the queue, `pillarbox` on PATH, and a script for the shell.
@@ -20,8 +21,10 @@ struct Home {
 impl Home {
     fn new(shell: &str) -> Self {
         let household = Household::new(
-            "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n\
-             [account.\"alice@example.com\"]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\nfrom = \"alice@example.com\"\n",
+            "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\n\
+             tls = \"none\"\n\
+             [account.\"alice@example.com\"]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n\
+             from = \"alice@example.com\"\n",
         );
         let bin = household.home().join("bin");
         fs::create_dir(&bin).unwrap();

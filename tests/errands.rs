@@ -12,10 +12,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::Stdio;
-use support::household::Ended;
 use support::machine::{ALICE, BOB, LETTER, Machine, SERVICE, can_be_others};
 use support::peer::{Running, free_port, here};
 use support::relay::{Relay, Script};
+use support::running::Ended;
 use support::terminal::Terminal;
 
 /// `pillarbox queue` as a user.

@@ -10,8 +10,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::household::{Ended, sendmail};
 use support::relay::{Relay, Script};
+use support::running::Ended;
+use support::sendmail::sendmail;
 
 /// The first of these in a case is imported; all else is a file that it leads to.
 const FIRST: [&str; 6] = ["ssmtp.conf", "remotes", "dma.conf", "main.cf", "msmtprc", "mailrc"];
@@ -106,7 +107,8 @@ fn what_was_imported_sends_mail_as_before() {
     put(
         "ssmtp.conf",
         &format!(
-            "root=ops@example.org\nmailhub={}\nRewriteDomain=example.com\nUseSTARTTLS=YES\nAuthUser=alice\nAuthPass=s3cret\n\
+            "root=ops@example.org\nmailhub={}\nRewriteDomain=example.com\nUseSTARTTLS=YES\nAuthUser=alice\n\
+             AuthPass=s3cret\n\
              TLS_CA_File={}/ca.pem\n",
             relay.address,
             home.path().display()

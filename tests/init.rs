@@ -9,9 +9,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use support::desktop::{Desktop, PROGRAMS};
-use support::household::Ended;
 use support::peer::here;
 use support::relay::{Dialogue, Relay, Script, Tls};
+use support::running::Ended;
 use support::screen::Screen;
 
 const LETTER: &[u8] = b"Subject: x\n\nhello\n";
@@ -111,7 +111,8 @@ fn a_script_sets_up_and_the_letters_go() {
         assert!(!done.stdout.contains("s3cret"));
         let text = fs::read_to_string(&config).unwrap();
         let expected = format!(
-            "# Made by pillarbox init. All that can stand here: man pillarbox.toml\n\ndefault = \"mail\"\n\n[account.mail]\n\
+            "# Made by pillarbox init. All that can stand here: man pillarbox.toml\n\ndefault = \"mail\"\n\n\
+             [account.mail]\n\
              host = \"127.0.0.1\"\nport = {port}\ntls = \"{how}\"\nca_file = \"{}\"\nuser = \"alice\"\n\
              password = {{ file = \"{}\" }}\nfrom = \"alice@example.com\"\nfrom_name = \"Alice \\\"A\\\" Tester\"\n\n\
              # Mail to people of this machine, as cron sends it.\n[aliases]\nroot = \"alice@example.com\"\n",
@@ -369,7 +370,8 @@ fn a_person_is_asked_and_the_password_is_not_shown() {
     let home = Home::new(Script::default());
     let (dir, port) = (home.dir.path().display().to_string(), home.port());
     let line = format!(
-        "cd {dir}; HOME={dir} DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent {} init --host 127.0.0.1 --port {port} --ca-file ca.pem",
+        "cd {dir}; HOME={dir} DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent {} init --host 127.0.0.1 --port {port} \
+         --ca-file ca.pem",
         env!("CARGO_BIN_EXE_pillarbox")
     );
     let screen = Screen::run(&line);

@@ -16,9 +16,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use support::desktop::{Desktop, PROGRAMS};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{here, wait_for};
 use support::relay::{Relay, Script};
+use support::running::Ended;
 use support::screen::Screen;
 use support::tokens::{Tokens, grant, json};
 
@@ -214,7 +215,8 @@ fn without_a_keyring_the_password_is_kept_in_a_file_and_the_line_for_it_is_told(
     let file = home.household.home().join(".config/pillarbox/work.password");
     let line = format!("password = {{ file = \"{}\" }}", file.display());
     let told = format!(
-        "The password of alice at 127.0.0.1 is in {}, which only you can read.\nIn {}, below [account.work], write:\n\n{line}\n",
+        "The password of alice at 127.0.0.1 is in {}, which only you can read.\nIn {}, below [account.work], write:\n\n\
+         {line}\n",
         file.display(),
         home.household.config_file().display()
     );
@@ -292,7 +294,8 @@ fn at_a_terminal_the_password_is_not_shown() {
 /// An account whose tokens come from there.
 fn oauth(home: &Home, tokens: &Tokens, refresh: &str) {
     home.configure(&format!(
-        "[account.work.password.oauth]\ntoken_url = \"{url}\"\ndevice_url = \"{url}\"\nauth_url = \"http://127.0.0.1:9/auth?x=y\"\n\
+        "[account.work.password.oauth]\ntoken_url = \"{url}\"\ndevice_url = \"{url}\"\n\
+         auth_url = \"http://127.0.0.1:9/auth?x=y\"\n\
          scope = \"mail offline\"\nclient_id = \"box\"\nclient_secret = \"s3cr&t\"\nrefresh_token = {refresh}\n",
         url = tokens.url()
     ));
@@ -341,7 +344,8 @@ fn a_code_entered_elsewhere_gives_a_token_that_sends() {
 fn a_provider_that_says_no_changes_nothing() {
     let home = Home::new(KEYRING, None, token_relay());
     let file = home.put("refresh", "refresh-0\n");
-    let code = r#"{"device_code":"dev-1","user_code":"x","verification_uri":"https://id.example","expires_in":EXPIRES,"interval":1}"#;
+    let code = r#"{"device_code":"dev-1","user_code":"x","verification_uri":"https://id.example",
+        "expires_in":EXPIRES,"interval":1}"#;
     let code = |expires| json(200, &code.replace("EXPIRES", expires));
     for (script, why) in [
         (vec![json(400, r#"{"error":"invalid_client"}"#)], "does not know us (invalid_client); check client_id"),
@@ -416,7 +420,8 @@ fn a_browser_on_this_machine_gives_a_token_that_sends() {
     assert_eq!(URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes())), field(&url, "code_challenge"));
     let redirect = field(&url, "redirect_uri").replace(':', "%3A").replace('/', "%2F");
     let form = format!(
-        "grant_type=authorization_code&code=c-1&redirect_uri={redirect}&code_verifier={verifier}&client_id=box&client_secret=s3cr%26t"
+        "grant_type=authorization_code&code=c-1&redirect_uri={redirect}&code_verifier={verifier}\
+             &client_id=box&client_secret=s3cr%26t"
     );
     assert_eq!(forms, [form]);
     match &desktop {

@@ -1,5 +1,5 @@
-//! `pillarbox mail`, and `mail` by name, as people and scripts use them: the real program, a relay on loopback, and what is read
-//! at the other end by Python's `email` and by mutt.
+//! `pillarbox mail`, and `mail` by name, as people and scripts use them: the real program, a relay on loopback, and
+//! what is read at the other end by Python's `email` and by mutt.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,9 +11,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{Running, here, run, wait_for};
 use support::relay::{Letter, Relay, Script};
+use support::running::Ended;
 use support::typist::typed;
 
 const PILLARBOX: &str = env!("CARGO_BIN_EXE_pillarbox");
@@ -79,7 +80,8 @@ fn recipients(letter: &Letter) -> Vec<&str> {
     letter.recipients.iter().map(|to| to.split(['<', '>']).nth(1).unwrap()).collect()
 }
 
-/// What Python's `email` makes of a letter: its subject, and of each part a line with type, charset and name, and its content.
+/// What Python's `email` makes of a letter: its subject, and of
+/// each part a line with type, charset and name, and its content.
 fn read_by_python(letter: &Letter, dir: &Path) -> (String, Vec<(String, Vec<u8>)>) {
     const READ: &str = r"
 import email, email.policy, sys
@@ -162,7 +164,8 @@ fn mutt_shows_the_text_and_saves_the_files_under_their_names() {
     mailbox.extend(String::from_utf8(desk.letter().content).unwrap().replace("\r\n", "\n").into_bytes());
     fs::write(home.path().join("mbox"), mailbox).unwrap();
     // The letter as mutt shows it, then the second of its attachments under the name that it has.
-    let rc = "set folder=. record=\nset quit=yes wait_key=no pipe_decode=yes confirmcreate=no charset=utf-8\nset sleep_time=0\n\
+    let rc = "set folder=. record=\nset quit=yes wait_key=no pipe_decode=yes confirmcreate=no charset=utf-8\n\
+              set sleep_time=0\n\
               push \"<pipe-message>cat >shown<enter><view-attachments><last-entry><save-entry><enter><exit><quit>\"\n";
     fs::write(home.path().join("rc"), rc).unwrap();
     let line = "mutt -n -F rc -f mbox";
@@ -341,7 +344,8 @@ fn the_machines_service_takes_it_too() {
     let (service, user) = (Household::new(""), Household::new(""));
     let socket = service.home().join("submit.sock");
     service.configure(&format!(
-        "domain = \"box.example\"\n[aliases]\nroot = \"ops@example.org\"\n[account.work]\nhost = \"127.0.0.1\"\nport = {}\n\
+        "domain = \"box.example\"\n[aliases]\nroot = \"ops@example.org\"\n[account.work]\nhost = \"127.0.0.1\"\n\
+         port = {}\n\
          tls = \"none\"\nfrom = \"relay@example.org\"\n[serve]\nsocket = \"{}\"\n",
         relay.address.port(),
         socket.display()

@@ -27,7 +27,8 @@ fn in_clear() -> Script {
 /// Somebody whose mail goes straight to everybody, with a log.
 fn household(lines: &str) -> Household {
     Household::patient(&format!(
-        "log = \"~/log\"\n[account.direct]\nhost = \"mx\"\nfrom = \"alice@sender.example\"\nhelo = \"client.example\"\n{lines}\n"
+        "log = \"~/log\"\n[account.direct]\nhost = \"mx\"\nfrom = \"alice@sender.example\"\nhelo = \"client.example\"\n\
+         {lines}\n"
     ))
 }
 
@@ -328,7 +329,8 @@ fn the_submission_servers_of_a_domain_are_found() {
         };
         let implicit = "_submissions._tcp SRV 0 1 465 mx\n_submission._tcp SRV 0 1 587 mx";
         assert_eq!(dialogue(Script::default().tls(Tls::Implicit), implicit), ["bob@example"]);
-        let none = "_submissions._tcp SRV 0 0 0 .\n_submission._tcp SRV 5 1 587 nobody\n_submission._tcp SRV 10 1 465 mx\nnobody A 192.0.2.9";
+        let none = "_submissions._tcp SRV 0 0 0 .\n_submission._tcp SRV 5 1 587 nobody\n\
+                    _submission._tcp SRV 10 1 465 mx\nnobody A 192.0.2.9";
         assert_eq!(dialogue(Script::default(), none), ["bob@example"]);
     });
 }

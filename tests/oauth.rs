@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use support::certificates::Shown;
 use support::relay::{Dialogue, Relay, Script};
-use support::sendmail::{Ran, Sendmail};
+use support::running::Ended;
+use support::sendmail::Sendmail;
 use support::tokens::{Does, Tokens, grant, json};
 
 const LETTER: &[u8] = b"Subject: x\n\nhello\n";
@@ -34,26 +35,27 @@ fn home_with(relay: &Relay, tokens: &Tokens, account: &str, more: &str) -> Sendm
 
 fn configure(sendmail: &Sendmail, relay: &Relay, tokens: &Tokens, account: &str, more: &str) {
     let oauth = format!(
-        "token_url = \"{}\", client_id = \"box\", client_secret = \"s3cr&t\", refresh_token = {{ file = \"{}\" }}{more}",
+        "token_url = \"{}\", client_id = \"box\", client_secret = \"s3cr&t\", \
+         refresh_token = {{ file = \"{}\" }}{more}",
         tokens.url(),
         sendmail.home().join("refresh").display()
     );
     sendmail.configure(relay, &format!("password = {{ oauth = {{ {oauth} }} }}\n{account}"), "");
 }
 
-fn send(sendmail: &Sendmail) -> Ran {
+fn send(sendmail: &Sendmail) -> Ended {
     sendmail.run(&["bob@example.org"], LETTER)
 }
 
 fn arrives(sendmail: &Sendmail) {
     let ran = send(sendmail);
-    assert_eq!((ran.status, &*ran.stderr), (Ok(0), ""), "{ran:?}");
+    assert_eq!((ran.status, &*ran.stderr), (0, ""), "{ran:?}");
 }
 
 /// Sends, and expects it to be queued, with these words about why.
 fn waits(sendmail: &Sendmail, words: &[&str]) {
     let ran = send(sendmail);
-    assert_eq!(ran.status, Ok(0), "{ran:?}");
+    assert_eq!(ran.status, 0, "{ran:?}");
     for word in words {
         assert!(ran.stderr.contains(word), "no {word:?} in {ran:?}");
     }
@@ -110,7 +112,7 @@ fn a_token_never_travels_as_a_password() {
     let relay = self::relay("PLAIN", "token-1");
     configure(&home, &relay, &tokens, "auth = \"plain\"", "");
     let ran = send(&home);
-    assert_eq!(ran.status, Ok(78));
+    assert_eq!(ran.status, 78);
     assert!(ran.stderr.contains("an access token is no password"), "{ran:?}");
 }
 
@@ -232,7 +234,7 @@ fn an_endpoint_that_gives_no_token_costs_no_letter() {
         // Once it has recovered, both letters arrive.
         arrives(&home);
         let ran = home.run(&["-qf"], b"");
-        assert_eq!(ran.status, Ok(0), "{ran:?}");
+        assert_eq!(ran.status, 0, "{ran:?}");
         assert_eq!(logins(relay).len(), 2, "{words:?}");
     }
 }
@@ -289,7 +291,7 @@ fn tokens_are_shown_neither_in_the_dialogue_nor_in_the_log() {
     let text = std::fs::read_to_string(home.home().join("config.toml")).unwrap();
     home.put("config.toml", &format!("log = \"{}\"\n{text}", log.display()));
     let ran = home.run(&["-v", "bob@example.org"], LETTER);
-    assert_eq!(ran.status, Ok(0), "{ran:?}");
+    assert_eq!(ran.status, 0, "{ran:?}");
     let all = format!("{}{}{}", ran.stdout, ran.stderr, std::fs::read_to_string(log).unwrap());
     assert!(all.contains("AUTH XOAUTH2 ****"), "{all}");
     for secret in ["token-1", "refresh-1", "s3cr"] {

@@ -117,7 +117,8 @@ fn a_relay_that_is_stopped_gets_its_letter_later() {
 fn a_recipient_who_is_deferred_does_not_hold_up_the_others() {
     let (postfix, household) = postfix!((
         "smtpd_recipient_restrictions",
-        "check_recipient_access inline:{{carol@example.org = 450 4.2.1 Carol is on the stairs}}, permit_sasl_authenticated, reject"
+        "check_recipient_access inline:{{carol@example.org = 450 4.2.1 Carol is on the stairs}}, \
+         permit_sasl_authenticated, reject"
     ));
     let letter = complete("stairs", "Dinner is ready.\n");
     household.send(&["bob@example.org", "carol@example.org"], &letter);

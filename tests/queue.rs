@@ -1,7 +1,7 @@
 //! `pillarbox queue` as people see it, in terminals of 80 and 140 columns, and as programs do.
 //!
-//! The screens are recorded in tests/screens, with ids and times masked; `RECORD=1 cargo test --test queue` records them
-//! anew, to be read before they are committed.
+//! The screens are recorded in tests/screens, with ids and times masked; `RECORD=1 cargo test --test queue` records
+//! them anew, to be read before they are committed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,8 +18,9 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
-use support::household::{Ended, Household};
+use support::household::Household;
 use support::peer::{Running, here, wait_for};
+use support::running::Ended;
 use support::terminal::Terminal;
 
 const RELAY: &str = "smtp.example.com:587";

@@ -1,4 +1,5 @@
-//! Every SASL mechanism against a real Postfix that asks a real Dovecot, each with the right secret and with a wrong one.
+//! Every SASL mechanism against a real Postfix that asks a real
+//! Dovecot, each with the right secret and with a wrong one.
 #![allow(clippy::unwrap_used)]
 
 mod support;

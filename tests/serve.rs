@@ -18,9 +18,9 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
-use support::household::Ended;
 use support::machine::{ALICE, BOB, LETTER, Machine, PATIENCE, SERVICE, as_user, can_be_others, has, is_root, me};
 use support::relay::{Relay, Script};
+use support::running::Ended;
 
 #[test]
 fn a_letter_goes_through_the_service_to_the_relay() {
@@ -41,8 +41,8 @@ fn a_letter_goes_through_the_service_to_the_relay() {
     machine.wait_for("the end of the letter", || machine.mailq(ALICE) == "Mail queue is empty\n");
 }
 
-/// The caller knows none of the settings, so the service applies them: nothing else may become of a letter than where the
-/// caller has them itself.
+/// The caller knows none of the settings, so the service applies them: nothing else may become of a letter than where
+/// the caller has them itself.
 #[test]
 fn the_service_s_aliases_domain_and_sender_are_for_all() {
     let mut machine = Machine::at_rest("127.0.0.1:1");
@@ -127,8 +127,8 @@ fn nobody_can_read_what_is_the_service_s_or_another_s() {
     assert_eq!(list(0).stdout.lines().count(), 2, "{:?}", list(0));
 }
 
-/// The relay's password is the service's, by systemd's credential or in its file: no user comes at it, nor at the process
-/// that has it.
+/// The relay's password is the service's, by systemd's credential or
+/// in its file: no user comes at it, nor at the process that has it.
 #[test]
 fn nobody_comes_at_the_relay_s_password() {
     if !can_be_others() {
@@ -279,7 +279,8 @@ fn callers_in_a_sandbox_can_send() {
     let large = [b"Subject: x\n\n".as_slice(), &b"0123456789abcdef\n".repeat(40_000)].concat();
     let read_only = format!(
         "mount --make-rprivate / && mount --rbind / /mnt && mount -o remount,ro,bind /mnt && \
-         exec chroot /mnt setpriv --reuid 64001 --regid 64001 --clear-groups --no-new-privs {sendmail} carol@example.org"
+         exec chroot /mnt setpriv --reuid 64001 --regid 64001 --clear-groups --no-new-privs {sendmail} \
+         carol@example.org"
     );
     let cases: [(&str, u32, Vec<&str>); 4] = [
         ("no new privileges", ALICE, vec!["setpriv", "--no-new-privs", &sendmail, "carol@example.org"]),
@@ -578,8 +579,8 @@ fn a_service_at_rest_does_not_wake_up() {
     panic!("{seen:#?}");
 }
 
-/// What the service does in ten seconds (or `IDLE=60`), but for the calls that it sleeps in, which are seen at their begin and at their
-/// end. `None` where it cannot be watched.
+/// What the service does in ten seconds (or `IDLE=60`), but for the calls that it sleeps in, which are seen at their
+/// begin and at their end. `None` where it cannot be watched.
 fn awake(machine: &Machine, name: &str) -> Option<String> {
     let trace = machine.path(name);
     let mut strace = Command::new("strace")

@@ -1,5 +1,5 @@
-//! What the program is made of: licences that MIT may be mixed with, nothing that was decided against, nothing twice that need
-//! not be, and no version with a known flaw.
+//! What the program is made of: licences that MIT may be mixed with, nothing that was decided against, nothing twice
+//! that need not be, and no version with a known flaw.
 #![allow(clippy::unwrap_used)]
 
 use serde_json::Value;
@@ -140,8 +140,8 @@ fn no_crate_is_there_twice_but_those_that_are_known() {
     assert!(twice.iter().all(|name| TWICE.contains(&name.as_str())), "{twice:?}");
 }
 
-/// The advisories of `RustSec`'s database below `db` that hold for these crates: number, crate and whether it is more than a
-/// remark (that it is unmaintained, say).
+/// The advisories of `RustSec`'s database below `db` that hold for these crates: number, crate and whether it is more
+/// than a remark (that it is unmaintained, say).
 fn advisories(db: &Path, crates: &[(String, semver::Version)]) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for (name, version) in crates {
@@ -190,7 +190,8 @@ fn an_advisory_holds_for_the_versions_that_it_names() {
     }
 }
 
-/// `RUSTSEC_DB` names a checkout of <https://github.com/rustsec/advisory-db>. Without one there is nothing to look into.
+/// `RUSTSEC_DB` names a checkout of <https://github.com/rustsec/advisory-db>.
+/// Without one there is nothing to look into.
 #[test]
 fn no_crate_has_a_known_flaw() {
     let Some(db) = std::env::var_os("RUSTSEC_DB") else {

@@ -1,5 +1,5 @@
-//! Other people's programs that send through the service: over `sendmail -bs`, over the socket, over loopback TCP; and a
-//! user who takes a thousand connections.
+//! Other people's programs that send through the service: over `sendmail -bs`, over the socket, over loopback TCP; and
+//! a user who takes a thousand connections.
 
 #![allow(clippy::unwrap_used)]
 
@@ -8,15 +8,15 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::thread;
-use support::household::Ended;
 use support::machine::{ALICE, BOB, LETTER, Machine, can_be_others};
 use support::peer::{Running, free_port, here};
+use support::running::Ended;
 
 /// A user with an entry in the password file, without which s-nail does not start.
 const NOBODY: u32 = 65_534;
 
-/// What a user runs, and how many letters come of it. `$TCP` is the service's port, `$SOCKET` its socket, and `sendmail`
-/// is ours.
+/// What a user runs, and how many letters come of it. `$TCP` is the
+/// service's port, `$SOCKET` its socket, and `sendmail` is ours.
 struct Caller {
     name: &'static str,
     needs: &'static [&'static str],
@@ -79,7 +79,9 @@ END
     Caller {
         name: "swaks to the socket",
         needs: &["swaks"],
-        script: r#"swaks --socket "$SOCKET" --silent 2 --helo box.example --from "$ME" --to bob@example.org --body 'good day'"#,
+        script: r#"
+            swaks --socket "$SOCKET" --silent 2 --helo box.example --from "$ME" --to bob@example.org \
+                --body 'good day'"#,
         letters: 1,
     },
     Caller {
@@ -94,7 +96,8 @@ END
         name: "swaks on -bs",
         needs: &["swaks"],
         script: r#"
-            swaks --pipe "$SENDMAIL -bs" --silent 2 --helo box.example --from "$ME" --to bob@example.org --body 'good day'"#,
+            swaks --pipe "$SENDMAIL -bs" --silent 2 --helo box.example --from "$ME" --to bob@example.org \
+                --body 'good day'"#,
         letters: 1,
     },
     Caller {
@@ -102,8 +105,8 @@ END
         needs: &["s-nail"],
         script: r#"
             echo good day | s-nail -n -S mta="$SENDMAIL" -S sendwait -s hello bob@example.org
-            echo good day | s-nail -n -S "mta=smtp://127.0.0.1:$TCP" -S v15-compat -S smtp-auth=none -S from=alice@example.org \
-                -S sendwait -s hello bob@example.org"#,
+            echo good day | s-nail -n -S "mta=smtp://127.0.0.1:$TCP" -S v15-compat -S smtp-auth=none \
+                -S from=alice@example.org -S sendwait -s hello bob@example.org"#,
         letters: 2,
     },
 ];

@@ -7,6 +7,7 @@
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;
 use super::host::Host;
+use super::input::Input;
 use super::meaning::{Delivery, Mode};
 use super::sendmail::Face;
 use super::{log, run, say, service};
@@ -49,7 +50,7 @@ pub fn main(face: Face<'_>, delivery: &Delivery) -> u8 {
         return sysexits::UNAVAILABLE;
     };
     let mut clerk = Clerk { configuration: &configuration, host: &host, dir, at_once: delivery.mode != Mode::Queue };
-    match serve(&mut Duplex(std::io::stdin().lock(), std::io::stdout().lock()), &mut clerk) {
+    match serve(&mut Duplex(Input, std::io::stdout().lock()), &mut clerk) {
         End::Quit | End::Left => 0,
         End::Closed(_) => sysexits::PROTOCOL,
         End::Vanished | End::Failed(_) => sysexits::IOERR,

@@ -1,12 +1,12 @@
 //! Shell completions: `pillarbox completions SHELL` prints a script, which asks [`COMPLETE`] at every TAB.
 //!
-//! The scripts know how their shell wants to be answered, and nothing else. What can be typed is known here: subcommands
-//! and flags from the parsers' own tables, accounts from the configuration, letters from the queue. So a script never
-//! grows old, and there is one place to look. `clap_complete` would be a dependency for long scripts that know neither accounts
-//! nor letters, nor the options that clap does not read (`sendmail`'s and `mail`'s).
+//! The scripts know how their shell wants to be answered, and nothing else. What can be typed is known here:
+//! subcommands and flags from the parsers' own tables, accounts from the configuration, letters from the queue. So a
+//! script never grows old, and there is one place to look. `clap_complete` would be a dependency for long scripts that
+//! know neither accounts nor letters, nor the options that clap does not read (`sendmail`'s and `mail`'s).
 //!
-//! Whoever presses TAB is answered at once and never in prose: what cannot be found out (no configuration, somebody else's
-//! queue) is not offered. Nothing is run, and nobody is asked but the machine's service about its queue.
+//! Whoever presses TAB is answered at once and never in prose: what cannot be found out (no configuration, somebody
+//! else's queue) is not offered. Nothing is run, and nobody is asked but the machine's service about its queue.
 
 use super::configuration;
 use super::exit::sysexits;
@@ -30,6 +30,9 @@ const FILES: &str = ":files";
 /// More letters than this are no help.
 const MOST: usize = 500;
 
+/// What a script can complete: ourselves, and those that are links to us or to `sendmail`.
+const COMMANDS: [&str; 6] = ["pillarbox", "sendmail", "mailq", "newaliases", "mail", "mailx"];
+
 /// Its words.
 #[derive(Debug, Args)]
 pub struct Words {
@@ -37,7 +40,7 @@ pub struct Words {
     #[arg(value_parser = ["bash", "zsh", "fish"])]
     shell: String,
     /// The commands to complete: pillarbox, and those that are links to it or to sendmail.
-    #[arg(value_parser = ["pillarbox", "sendmail", "mailq", "newaliases", "mail", "mailx"], default_value = "pillarbox")]
+    #[arg(value_parser = COMMANDS, default_value = COMMANDS[0])]
     commands: Vec<String>,
 }
 
@@ -253,9 +256,10 @@ fn to(letter: &Letter) -> String {
     if recipients.len() > 1 { format!("to {first} and {} more", recipients.len() - 1) } else { format!("to {first}") }
 }
 
-/// bash splits words at `:`, `=` and `@` of its own accord, so that the line is split here, and what it has split off is taken
-/// away from the answers.
-const BASH: &str = r#"# Completion for bash: source it, or install it as /usr/share/bash-completion/completions/pillarbox
+/// bash splits words at `:`, `=` and `@` of its own accord, so that the line is split here, and what it has split off
+/// is taken away from the answers.
+const BASH: &str = r#"# Completion for bash: source it, or install it as
+# /usr/share/bash-completion/completions/pillarbox
 _pillarbox() {
     local line=${COMP_LINE:0:COMP_POINT} words word last start rest
     read -ra words <<<"$line"

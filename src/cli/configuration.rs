@@ -37,9 +37,9 @@ pub const SERVICE: &str = "/etc/pillarbox/config.toml";
 /// Where the service keeps its letters unless its configuration says otherwise.
 const SPOOL: &str = "/var/spool/pillarbox";
 
-/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies below
-/// `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as all, and a
-/// caller who may not read it need not.
+/// The service's socket, where it is there and this call names no configuration and its caller has none. What lies
+/// below `/etc` is then the service's to read: its secrets are nobody else's, root's mail waits in the same queue as
+/// all, and a caller who may not read it need not.
 pub fn service(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>, String> {
     if argument.is_some() || host::variable("PILLARBOX_CONFIG").is_some() {
         return Ok(None);
@@ -105,7 +105,8 @@ pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -
     find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
         format!(
-            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see pillarbox.toml(5))",
+            "there is no configuration. Run pillarbox init, which asks for what it needs, or write {} (see \
+             pillarbox.toml(5))",
             place.display()
         )
     })

@@ -1,7 +1,7 @@
 //! `pillarbox login --oauth`: leads the user to the provider and waits for what it gives.
 //!
-//! In a browser on this machine, or by a code in one that is elsewhere; what is said and checked in both is `secret`'s to
-//! know. The browser is not started from here: on a machine without a desktop that would be a text browser in the
+//! In a browser on this machine, or by a code in one that is elsewhere; what is said and checked in both is `secret`'s
+//! to know. The browser is not started from here: on a machine without a desktop that would be a text browser in the
 //! middle of our words, and where there is one a terminal opens a link that is clicked.
 
 use super::sendmail::Face;

@@ -18,8 +18,8 @@ use std::sync::OnceLock;
 pub struct Host {
     /// Real uid of the caller.
     pub uid: u32,
-    /// The passwd entry of that uid, from when it is first asked for: a letter with a sender and an author needs none, and
-    /// to find it takes the name service twenty system calls, where it takes no network.
+    /// The passwd entry of that uid, from when it is first asked for: a letter with a sender and an author needs none,
+    /// and to find it takes the name service twenty system calls, where it takes no network.
     passwd: OnceLock<Option<User>>,
     /// Home directory: `$HOME` where it is the caller's, else the passwd entry's.
     pub home: Option<PathBuf>,
@@ -84,8 +84,8 @@ pub fn caller(user: Option<&User>, uid: u32) -> Caller {
     Caller { login, full_name }
 }
 
-/// Makes root the owner of a directory, before it works in it: what it writes there would be root's else, and of no use to
-/// the service that the directory belongs to.
+/// Makes root the owner of a directory, before it works in it: what it writes there would be root's else, and of no use
+/// to the service that the directory belongs to.
 pub fn step_down(directory: &Path) -> Result<(), String> {
     let Ok(found) = directory.symlink_metadata() else { return Ok(()) };
     if !nix::unistd::geteuid().is_root() || found.uid() == 0 {
@@ -132,8 +132,8 @@ pub fn date_in(zone: TimeZone) -> String {
 
 /// The local time zone: what `$TZ` says, else what `/etc/localtime` holds.
 ///
-/// Not [`TimeZone::system`] for the second: it wants the zone's name too, and walks all of `/usr/share/zoneinfo` for it.
-/// That is a third of the system calls of a whole submission, for a name that no date of ours shows.
+/// Not [`TimeZone::system`] for the second: it wants the zone's name too, and walks all of `/usr/share/zoneinfo` for
+/// it. That is a third of the system calls of a whole submission, for a name that no date of ours shows.
 pub fn time_zone() -> TimeZone {
     if variable("TZ").is_some() {
         return TimeZone::system();

@@ -107,8 +107,8 @@ fn found(face: Face<'_>, words: &Words, host: &Host) -> Result<Imported, No> {
         face.say(&printable_lines(other));
     }
     taken.ok_or_else(|| {
-        let sentence = "nothing was found to import: no msmtprc, mailrc, ssmtp.conf, nullmailer, dma.conf or main.cf that names a \
-                        relay; name a file";
+        let sentence = "nothing was found to import: no msmtprc, mailrc, ssmtp.conf, nullmailer, dma.conf or main.cf \
+                        that names a relay; name a file";
         (sysexits::NOINPUT, sentence.to_owned())
     })
 }

@@ -1,8 +1,9 @@
 //! `pillarbox login` and `logout`: put an account's secret where its settings look for it, and take it away again.
 //!
-//! That is the keyring or a file; whatever else the settings name is somebody else's to write. A password is asked for at the
-//! terminal, hidden, or is the first line of standard input; a refresh token is asked of the provider (see `consent`). Whether
-//! the keyring can be had is looked at first, so that nobody types in vain. Nothing is changed before the secret is there.
+//! That is the keyring or a file; whatever else the settings name is somebody else's to write. A password is asked for
+//! at the terminal, hidden, or is the first line of standard input; a refresh token is asked of the provider (see
+//! `consent`). Whether the keyring can be had is looked at first, so that nobody types in vain. Nothing is changed
+//! before the secret is there.
 //!
 //! Under the name [`secret::KEEPER`] this program is asked by another process for what the keyring has; see there.
 
@@ -300,8 +301,8 @@ fn not_ours(settings: &Settings, account: &Account, what: &str) -> Failed {
     let (name, file) = (&account.name, settings.file.display());
     let key = if what == "password" { "password" } else { "refresh_token" };
     let sentence = format!(
-        "account {name} takes its {what} neither from the keyring nor from a file; write {key} = {{ keyring = true }} in \
-         {file} first"
+        "account {name} takes its {what} neither from the keyring nor from a file; write {key} = {{ keyring = true }} \
+         in {file} first"
     );
     Failed::new(sysexits::CONFIG, sentence)
 }

@@ -3,13 +3,17 @@
 //! Inert: nothing is opened, asked or decided here that needs more than the words. What an option does, and
 //! why others are ignored, stands in the table; the sub-values of `-b`, `-o`, `-O` and `-q` are told apart here.
 
+mod run;
+
+pub(super) use run::interval;
+pub use run::{Field, Filter, Run};
+
 use super::options::{OPTIONS, Treatment, Typed, Usage};
 use crate::config::msmtprc::{self, Argument, Surroundings};
 use crate::envelope::{Notify, Ret};
 use crate::message::LoneDot;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// What the caller wants.
 #[derive(Debug, PartialEq)]
@@ -100,43 +104,6 @@ pub enum ErrorMode {
     Mail,
     /// `e`: a report to the reverse-path, and exit 0.
     MailAndSucceed,
-}
-
-/// A queue run (`-q`).
-#[derive(Debug, Default, PartialEq)]
-pub struct Run {
-    /// `-C`
-    pub config: Option<PathBuf>,
-    /// `-qf`: also what is not due.
-    pub all: bool,
-    /// `-q30m`: stay, with this pause.
-    pub every: Option<Duration>,
-    /// `-qI`, `-qR`, `-qS`: all of them must hold.
-    pub only: Vec<Filter>,
-    /// `-v`
-    pub verbose: bool,
-}
-
-/// A restriction of a queue run.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// What is looked at.
-    pub field: Field,
-    /// What it must contain, without case.
-    pub text: String,
-    /// `!`: must *not* contain.
-    pub negated: bool,
-}
-
-/// What a [`Filter`] looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field {
-    /// `I`: the queue id.
-    Id,
-    /// `R`: any recipient that is left.
-    Recipient,
-    /// `S`: the reverse-path.
-    Sender,
 }
 
 impl Default for Delivery {
@@ -368,110 +335,11 @@ fn is_envid(text: &str) -> bool {
     !text.is_empty() && text.len() <= 100 && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-impl Run {
-    /// The words that ask the service for the same; it has its own configuration, and no pause. `None` where a white space
-    /// stands in one, which no id and hardly an address has.
-    pub fn words(&self) -> Option<String> {
-        let mut words = String::new();
-        if self.all {
-            words.push_str(" -qf");
-        }
-        for Filter { field, text, negated } in &self.only {
-            let field = match field {
-                Field::Id => 'I',
-                Field::Recipient => 'R',
-                Field::Sender => 'S',
-            };
-            if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                return None;
-            }
-            words.extend([" -q", field.encode_utf8(&mut [0; 4]), if *negated { "!" } else { "" }, text]);
-        }
-        Some(words)
-    }
-
-    /// Reads what [`Run::words`] gave.
-    pub fn of_words(words: &str) -> Option<Self> {
-        let mut run = Self::default();
-        for word in words.split_ascii_whitespace() {
-            run.read(word.strip_prefix("-q")?).ok()?;
-        }
-        run.every.is_none().then_some(run)
-    }
-
-    /// The value of `-q`.
-    fn read(&mut self, value: &str) -> Result<(), Usage> {
-        let bad = || Usage::BadValue("-q", value.to_owned());
-        // The ! stands before the letter in sendmail's manual, and behind it in older ones.
-        let (before, value) = value.strip_prefix('!').map_or((false, value), |rest| (true, rest));
-        let field = match value.chars().next() {
-            Some('I') => Field::Id,
-            Some('R') => Field::Recipient,
-            Some('S') => Field::Sender,
-            _ if before => return Err(bad()),
-            None => return Ok(()),
-            Some('f') if value == "f" => {
-                self.all = true;
-                return Ok(());
-            }
-            Some(_) => {
-                // `-qp30m` is sendmail's persistent runner: to us the same as `-q30m`.
-                let time = value.strip_prefix('p').unwrap_or(value);
-                self.every = Some(interval(time).ok_or_else(bad)?);
-                return Ok(());
-            }
-        };
-        let text = value.get(1..).unwrap_or_default();
-        let (negated, text) = text.strip_prefix('!').map_or((before, text), |rest| (true, rest));
-        if text.is_empty() {
-            return Err(bad());
-        }
-        self.only.push(Filter { field, text: text.to_lowercase(), negated });
-        Ok(())
-    }
-}
-
-/// sendmail's time spans: `30m`, `1h30m`, `2d`, `1w`; a bare number counts minutes. Zero is none.
-pub(super) fn interval(text: &str) -> Option<Duration> {
-    let (mut seconds, mut number) = (0_u64, None::<u64>);
-    for c in text.chars() {
-        if let Some(digit) = c.to_digit(10) {
-            number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(u64::from(digit))?);
-            continue;
-        }
-        let unit = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3_600,
-            'd' => 86_400,
-            'w' => 7 * 86_400,
-            _ => return None,
-        };
-        seconds = seconds.checked_add(number.take()?.checked_mul(unit)?)?;
-    }
-    if let Some(minutes) = number {
-        seconds = seconds.checked_add(minutes.checked_mul(60)?)?;
-    }
-    (seconds > 0 && seconds <= 366 * 86_400).then(|| Duration::from_secs(seconds))
-}
-
-impl Filter {
-    /// Whether a letter's id, reverse-path or one of its recipients passes.
-    pub fn takes(&self, id: &str, sender: &str, recipients: &[String]) -> bool {
-        let contains = |hay: &str| hay.to_lowercase().contains(&self.text);
-        let found = match self.field {
-            Field::Id => contains(id),
-            Field::Sender => contains(sender),
-            Field::Recipient => recipients.iter().any(|recipient| contains(recipient)),
-        };
-        found != self.negated
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::options::parse;
     use super::*;
+    use std::time::Duration;
 
     fn command(program: &str, line: &str) -> Result<Command, Usage> {
         mean(program, parse(program, line.split_ascii_whitespace().map(OsString::from)).unwrap())

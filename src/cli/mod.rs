@@ -9,6 +9,7 @@ pub mod exit;
 pub mod host;
 pub mod import;
 pub mod init;
+pub mod input;
 pub mod log;
 pub mod login;
 pub mod mail;
@@ -47,9 +48,9 @@ pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
 }
 
-/// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the same
-/// user can read it (`ptrace`, `/proc/PID/mem`) or our environment. A debugger that starts us is as good as ever, and so is
-/// one of root's. What we start ourselves opens itself again, as exec has it.
+/// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the
+/// same user can read it (`ptrace`, `/proc/PID/mem`) or our environment. A debugger that starts us is as good as ever,
+/// and so is one of root's. What we start ourselves opens itself again, as exec has it.
 fn guard_memory() {
     // It can only fail where the kernel does not know it, and then nothing is lost.
     #[cfg(target_os = "linux")]

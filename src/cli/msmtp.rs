@@ -1,7 +1,7 @@
 //! What msmtp does besides sending: `--pretend` and `--serverinfo`.
 //!
-//! Neither reads standard input, runs a command or asks for a password. What they print is for people: lines `key = value`
-//! as msmtp's, and the relay's own words, escaped.
+//! Neither reads standard input, runs a command or asks for a password. What they print is for people: lines `key =
+//! value` as msmtp's, and the relay's own words, escaped.
 
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;

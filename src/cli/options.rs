@@ -110,7 +110,8 @@ pub const OPTIONS: &[Row] = &[
     row("-m", "",        Nothing,  Ignored,  "send to me too; nobody is ever left out"),
     row("-N", "when",    Value,    Honoured, "ask for delivery reports: never, or some of failure,delay,success"),
     row("-n", "",        Nothing,  Ignored,  "do no aliasing"),
-    row("-O", "name=value", Value, Honoured, "long form of -o: DeliveryMode, ErrorMode, IgnoreDots; others are ignored"),
+    row("-O", "name=value", Value, Honoured, "long form of -o: DeliveryMode, ErrorMode, IgnoreDots; others are \
+                                              ignored"),
     row("-o", "option",  Value,    Honoured, "set an option, see below; others are ignored"),
     row("-p", "protocol", Value,   Ignored,  "protocol and host it came from"),
     row("-Q", "reason",  Attached, Refused,  "quarantine; see pillarbox queue hold"),
@@ -140,12 +141,15 @@ pub const OPTIONS: &[Row] = &[
     row("-bS", "", Nothing, Refused,  "batched SMTP"),
     row("-bt", "", Nothing, Refused,  "address test mode; a relay-only MTA has no rules to test"),
     row("-bv", "", Nothing, Refused,  "verify addresses; only the relay can"),
-    row("-od", "i|b|q|d", Value, Honoured, "i (default): try now and wait for the answer; b: queue, deliver in the background; q, d: queue only"),
-    row("-oe", "p|q|e|m|w", Value, Honoured, "errors: p (default) print; q exit status only; m, w mail back; e mail back and exit 0"),
+    row("-od", "i|b|q|d", Value, Honoured, "i (default): try now and wait for the answer; b: queue, deliver in the \
+                                            background; q, d: queue only"),
+    row("-oe", "p|q|e|m|w", Value, Honoured, "errors: p (default) print; q exit status only; m, w mail back; e mail \
+                                              back and exit 0"),
     row("-oi", "", Nothing, Honoured, "as -i"),
     row("-q", "f",          Attached, Honoured, "-qf: run everything now, due or not"),
     row("-q", "time",       Attached, Honoured, "-q30m: stay, and run what is due every 30 minutes"),
-    row("-q", "[!]I|R|Stext", Attached, Honoured, "-qI, -qR, -qS: only letters whose id, recipient or sender contains text (!: does not)"),
+    row("-q", "[!]I|R|Stext", Attached, Honoured, "-qI, -qR, -qS: only letters whose id, recipient or sender contains \
+                                                   text (!: does not)"),
     row("--help",    "", Nothing, Honoured, "print this"),
     row("--version", "", Nothing, Honoured, "print the version"),
 
@@ -203,12 +207,13 @@ pub const OPTIONS: &[Row] = &[
     own("--tls-force-sslv3", "", Nothing, Ignored, "never spoken"),
     own("--tls-min-dh-prime-bits", "number", Value, Ignored, "finite-field Diffie-Hellman is not spoken"),
     own("--tls-priorities", "string", Value, Ignored, "the ciphers are strong as they are"),
-    own("--configure", "address", Value, Refused,  "pillarbox init finds what an address needs; see pillarbox-msmtprc(5) for the rest"),
+    own("--configure", "address", Value, Refused,  "pillarbox init finds what an address needs; see \
+                                                    pillarbox-msmtprc(5) for the rest"),
     own("--rmqs", "what",      Value,    Refused,  "ETRN is for hosts that receive mail"),
 ];
 
-/// Options of msmtp that decide what is run, which files are opened, or whom a password is shown to. An argument may say
-/// that only where the environment trusts arguments.
+/// Options of msmtp that decide what is run, which files are opened, or whom a password is shown to. An argument may
+/// say that only where the environment trusts arguments.
 pub const GUARDED: [&str; 12] = [
     "--aliases",
     "--passwordeval",
@@ -278,8 +283,8 @@ impl fmt::Display for Usage {
             Self::Contradiction(one, other) => write!(f, "{one} and {other} exclude each other"),
             Self::Guarded(option) => write!(
                 f,
-                "{option} decides what is run or whom a password is shown to, and web forms reach our arguments; write it \
-                 into the configuration, or set PILLARBOX_ARGUMENTS=trusted, which no argument can"
+                "{option} decides what is run or whom a password is shown to, and web forms reach our arguments; write \
+                 it into the configuration, or set PILLARBOX_ARGUMENTS=trusted, which no argument can"
             ),
             Self::Wrong(sentence) => f.write_str(sentence),
             Self::NotText(word) => write!(f, "'{word}' is not UTF-8"),
@@ -397,7 +402,8 @@ fn cluster(
 /// The text of `--help`.
 pub fn help(program: &str) -> String {
     let mut text = format!(
-        "usage: {program} [options] [--] [recipient ...]\n\nRelays the message on standard input to its recipients, or queues it.\n"
+        "usage: {program} [options] [--] [recipient ...]\n\n\
+         Relays the message on standard input to its recipients, or queues it.\n"
     );
     text.push_str(&rows_as_help(OPTIONS, program));
     text.push_str("\nsendmail(8) tells the rest.\n");

@@ -1,11 +1,12 @@
 //! `pillarbox` from its words to its exit status: one subcommand, one file.
 //!
-//! The words are clap's to read; that it finds fault with them is 64 here, as everywhere, and not its own 2. Called by a
-//! name of the drop-in's, as through a link, this program is the drop-in: the two differ in their names only.
+//! The words are clap's to read; that it finds fault with them is 64 here, as everywhere, and not its own 2. Called by
+//! a name of the drop-in's, as through a link, this program is the drop-in: the two differ in their names only.
 
 use super::exit::sysexits;
 use super::sendmail::{self, Face};
 use super::{check, completions, import, init, login, mail, queue, run, sandbox, serve, signals};
+use crate::outcome::escaped;
 use crate::secret;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -102,7 +103,9 @@ pub fn main(program: &str, words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(Words { command: Command::Completions(words) }) => completions::main(face, &words),
         Ok(Words { command: Command::Sandbox(words) }) => sandbox::main(face, &words),
         Err(usage) if usage.use_stderr() => {
-            let _ = write!(std::io::stderr(), "{usage}");
+            // It quotes the word, whoever has chosen it.
+            let lines: Vec<String> = usage.to_string().split('\n').map(escaped).collect();
+            let _ = write!(std::io::stderr(), "{}", lines.join("\n"));
             sysexits::USAGE
         }
         Err(asked) => face.print(&asked.to_string()),

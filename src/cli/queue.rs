@@ -3,8 +3,8 @@
 //! Listing and showing disturb nobody. What changes something says what it did, a line a letter; a letter that is not
 //! there, or is being sent, is told and makes the status that of the last trouble, after all the others were seen to.
 //!
-//! Where the machine's service has the queue it is asked, and shows each user his own letters. While it does not answer,
-//! root works in its directory as its user; nobody else can.
+//! Where the machine's service has the queue it is asked, and shows each user his own letters. While it does not
+//! answer, root works in its directory as its user; nobody else can.
 
 mod letter;
 mod only;
@@ -113,8 +113,8 @@ pub struct Named {
     only: Only,
 }
 
-/// The letters that wait, and with `failed` those that failed, for whoever completes their ids; `None` where they are not to
-/// be had, about which nobody is told.
+/// The letters that wait, and with `failed` those that failed, for whoever completes their ids; `None` where they are
+/// not to be had, about which nobody is told.
 pub fn letters(host: &Host, config: Option<&Path>, failed: bool) -> Option<Vec<Letter>> {
     let list = |place: &mut dyn Place| {
         let mut rows = place.list(false).ok()?.letters;

@@ -1,12 +1,13 @@
 //! Queue runs: `-q…`, the background runner, and how that is started.
 //!
-//! A run in the foreground (`-q`) tries what is wanted and returns. The background runner is this program started once
-//! more under the name `pillarbox-runner`, in a process group and session of its own: it sleeps until a letter is due or
-//! somebody knocks, and leaves when nothing waits. A lock keeps it single; any number of foreground runs may work beside it.
+//! A run in the foreground (`-q`) tries what is wanted and returns. The background runner is
+//! this program started once more under the name `pillarbox-runner`, in a process group and
+//! session of its own: it sleeps until a letter is due or somebody knocks, and leaves when
+//! nothing waits. A lock keeps it single; any number of foreground runs may work beside it.
 //!
-//! To sleep, the runner starts itself anew in its own place (execve(2)): what it has read of this program for a run would
-//! stay mapped for hours. The sleeper knows how long, and where the queue is, and starts the runner in *its* place. The
-//! FIFO goes with them as standard input, so that a knock between the two is kept.
+//! To sleep, the runner starts itself anew in its own place (execve(2)): what it has read of this program for a run
+//! would stay mapped for hours. The sleeper knows how long, and where the queue is, and starts the runner in *its*
+//! place. The FIFO goes with them as standard input, so that a knock between the two is kept.
 
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
@@ -96,8 +97,8 @@ pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     }
 }
 
-/// Asks the service, whose queue it is. It tries what is due without being asked; with `-qf`, or where letters are named,
-/// what it is to try is the caller's to say, as far as the letters are his.
+/// Asks the service, whose queue it is. It tries what is due without being asked; with `-qf`, or where letters are
+/// named, what it is to try is the caller's to say, as far as the letters are his.
 fn ask_service(face: Face<'_>, wanted: &Wanted, socket: &Path) -> u8 {
     let Some(words) = wanted.words() else {
         face.say("the text behind -qI, -qR and -qS may have no space in it where the service has the queue");
@@ -179,8 +180,8 @@ fn take_my_place<'a>(lock: &RunnerLock, words: impl Iterator<Item = &'a OsString
     }
 }
 
-/// The runner while nothing is due: waits for so many milliseconds, or until somebody knocks and so many have passed since,
-/// at the queue in that directory, and is then the runner with the other words.
+/// The runner while nothing is due: waits for so many milliseconds, or until somebody knocks and so many have passed
+/// since, at the queue in that directory, and is then the runner with the other words.
 fn asleep(words: &[OsString]) -> u8 {
     let [wait, pause, dir, words @ ..] = words else { return sysexits::USAGE };
     let time = |word: &OsString| word.to_str().and_then(|word| word.parse().ok()).map(Duration::from_millis);
@@ -249,8 +250,8 @@ pub(super) fn spent() -> Duration {
     nix::time::clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-/// How long arrivals shall gather after a round that began at that [`spent`]. A look takes the longer the more letters wait, so
-/// those that come together are looked at together: they never cost more than a fifth of a processor.
+/// How long arrivals shall gather after a round that began at that [`spent`]. A look takes the longer the more letters
+/// wait, so those that come together are looked at together: they never cost more than a fifth of a processor.
 pub(super) fn breather(began: Duration) -> Duration {
     (4 * spent().saturating_sub(began)).min(Duration::from_secs(1))
 }
@@ -347,8 +348,8 @@ pub struct Runs<'a> {
 }
 
 impl Runs<'_> {
-    /// One round of a runner that stays: what is due or `urged` is tried, and now and then the janitor comes. Gives how long
-    /// to wait for the next round; `None` where no letter waits.
+    /// One round of a runner that stays: what is due or `urged` is tried, and now and then the janitor comes. Gives how
+    /// long to wait for the next round; `None` where no letter waits.
     pub fn turn(&self, swept: &mut Option<Instant>, urged: &HashSet<Id>) -> Result<Option<Duration>, Error> {
         if swept.is_none_or(|swept| swept.elapsed() >= SWEEP) {
             sweep(self.configuration, self.queue);

@@ -1,7 +1,7 @@
 //! `pillarbox sandbox`: starts the embedded relay, shows its letters, and runs a command against it.
 //!
-//! Letters go to standard output, each in one write; what concerns the sandbox itself to standard error. With `--exec` the
-//! status is the command's, 128 and the number for one that died of a signal, 127 or 126 for one that could not be
+//! Letters go to standard output, each in one write; what concerns the sandbox itself to standard error. With `--exec`
+//! the status is the command's, 128 and the number for one that died of a signal, 127 or 126 for one that could not be
 //! started, as env(1) has it. A signal is passed on to the command, or ends the sandbox where there is none.
 
 use super::exit::sysexits;
@@ -165,7 +165,8 @@ fn serve(
     signals: &Signals,
 ) -> u8 {
     let text = format!(
-        "# The sandbox listens at {}. A configuration for it:\n{settings}\n# Letters are shown here and kept in {}. Ctrl-C ends it.\n",
+        "# The sandbox listens at {}. A configuration for it:\n{settings}\n\
+         # Letters are shown here and kept in {}. Ctrl-C ends it.\n",
         relay.address(),
         maildir.display()
     );
@@ -371,7 +372,8 @@ mod tests {
         let (_, shown) = shown.split_once('\n').unwrap();
         assert_eq!(
             shown,
-            "from   <a@x.org> SMTPUTF8\nto     <b@x.org>\nby     user sandbox at evil\\x1b[2J, no TLS\nsize   33 octets\n\
+            "from   <a@x.org> SMTPUTF8\nto     <b@x.org>\nby     user sandbox at evil\\x1b[2J, no TLS\n\
+             size   33 octets\n\
              kept   /m/new/1\n\n    Subject: x\n     y\n\n    Hello,\n\n    you\n\n"
         );
     }

@@ -8,6 +8,7 @@
 use super::configuration::{self, Configuration};
 use super::exit::{self, sysexits};
 use super::host::Host;
+use super::input::Input;
 use super::meaning::{Command, Delivery, ErrorMode, Mode, mean};
 use super::options::{self, Typed, Usage};
 use super::say::{self, Next};
@@ -202,7 +203,7 @@ fn take_letter(
     wishes: Wishes,
     watch: &Watch,
 ) -> Result<Letter, Why> {
-    let message = Message::read(&mut std::io::stdin().lock(), delivery.lone_dot, Box::new(spool(configuration)));
+    let message = Message::read(&mut Input, delivery.lone_dot, Box::new(spool(configuration)));
     watch.message_is_read();
     let message = message.map_err(|unreadable| {
         // What is left of it is read all the same, so that its writer sees our status and not a broken pipe.
@@ -304,8 +305,8 @@ pub(super) fn hand_over(
     }
 }
 
-/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes some
-/// of them, or it is over.
+/// Brings the service the recipients that were too many for one letter, in others (RFC 5321 §4.5.3.1.10): each takes
+/// some of them, or it is over.
 fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     let late =
         |one: &Attempted| matches!(&one.outcome, Outcome::Deferred { fault: Fault { stage: Stage::Rcpt, .. }, .. });

@@ -3,10 +3,10 @@
 //! The sessions, the queue's runner and the supervisor's wishes come together here. A letter's 250 is said when it is
 //! durable; the runner, in a thread of its own, is knocked up by it at once.
 //!
-//! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that is
-//! wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM, SIGINT and SIGQUIT stop
-//! the service within ten seconds: see `serve` for the sessions; letters that are on their way to the relay may arrive,
-//! and what has not by then is put off.
+//! A signal to read the settings again (SIGHUP) changes them for sessions that begin and runs that begin; a file that
+//! is wrong changes nothing and is told. The doors, the queue's place and the log stay as they were. SIGTERM, SIGINT
+//! and SIGQUIT stop the service within ten seconds: see `serve` for the sessions; letters that are on their way to the
+//! relay may arrive, and what has not by then is put off.
 
 mod book;
 mod clerk;

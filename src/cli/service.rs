@@ -1,13 +1,14 @@
 //! The machine's service, from the side of those who use it: `sendmail`, `sendmail -bs`, `mailq`.
 //!
-//! A caller without a configuration of its own hands its letter to the service, whose socket is where
-//! `$PILLARBOX_SOCKET` says (an argument cannot), else at its usual place. The service is then the relay: the same client
-//! speaks to it, and what it refuses is told. Nothing is kept on this side: while nobody answers the letter is the
-//! caller's, with 75.
+//! A caller without a configuration of its own hands its letter to the service, whose socket
+//! is where `$PILLARBOX_SOCKET` says (an argument cannot), else at its usual place. The
+//! service is then the relay: the same client speaks to it, and what it refuses is told.
+//! Nothing is kept on this side: while nobody answers the letter is the caller's, with 75.
 
 use super::configuration::Configuration;
 use super::exit::sysexits;
 use super::host;
+use super::input::Input;
 use super::sendmail::Face;
 use crate::config::{Account, Auth, Host, Queue, Serve, Settings, Tls};
 use crate::outcome::printable;
@@ -75,7 +76,7 @@ pub fn speak(face: Face<'_>, socket: &Path) -> u8 {
     let up = stream.try_clone();
     let Ok(mut up) = up else { return sysexits::OSERR };
     let pump = move || {
-        let copied = copy(&mut io::stdin().lock(), &mut up);
+        let copied = copy(&mut Input, &mut up);
         // The end of the caller's words, or of the service's patience with them.
         let _ = up.shutdown(Shutdown::Write);
         copied
@@ -108,8 +109,8 @@ pub fn list(face: Face<'_>, socket: &Path) -> u8 {
     ask(face, socket, "XQUEUE", &mut |is_last, line| if is_last { 0 } else { face.print(&format!("{line}\n")) })
 }
 
-/// Asks the service one thing. `more` gets each line of the answer, printable, and whether it is the last; its status is
-/// ours where nothing is wrong.
+/// Asks the service one thing. `more` gets each line of the answer, printable, and whether it is the last; its status
+/// is ours where nothing is wrong.
 pub fn ask(face: Face<'_>, socket: &Path, command: &str, more: &mut dyn FnMut(bool, &str) -> u8) -> u8 {
     let mut status = 0;
     let answer = Session::open(socket).and_then(|mut session| {

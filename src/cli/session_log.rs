@@ -1,7 +1,8 @@
-//! msmtp's log: a line for each session, byte for byte as msmtp writes it.
+//! msmtp's log: a line for each session, byte for byte as msmtp writes it (wrapped here).
 //!
 //! ```text
-//! Nov 22 01:44:56 host=mail.example.org tls=on auth=on user=u from=me@x.org recipients=a@y.org mailsize=104 smtpstatus=250 smtpmsg='250 ok' exitcode=EX_OK
+//! Nov 22 01:44:56 host=mail.example.org tls=on auth=on user=u from=me@x.org recipients=a@y.org
+//!     mailsize=104 smtpstatus=250 smtpmsg='250 ok' exitcode=EX_OK
 //! ```
 //!
 //! People have programs that read these lines. Where msmtp has no case of its own, because some recipients were refused
@@ -97,7 +98,10 @@ fn entries(envelope: &Envelope, size: impl Fn() -> u64, report: &Report) -> Vec<
 
 /// Whether two recipients share a line: a refusal of one recipient is a line of its own.
 fn is_same(one: &Outcome, other: &Outcome) -> bool {
-    let is_rcpt = |outcome: &Outcome| matches!(outcome, Outcome::Deferred { fault, .. } | Outcome::Failed { fault, .. } if fault.stage == Stage::Rcpt);
+    let is_rcpt = |outcome: &Outcome| match outcome {
+        Outcome::Deferred { fault, .. } | Outcome::Failed { fault, .. } => fault.stage == Stage::Rcpt,
+        Outcome::Relayed(_) => false,
+    };
     match (one, other) {
         (Outcome::Relayed(_), Outcome::Relayed(_)) => true,
         _ if is_rcpt(one) || is_rcpt(other) => std::ptr::eq(one, other),
@@ -209,9 +213,8 @@ mod tests {
         let ok = Outcome::Relayed(reply(250, &["queued as ABC"]));
         assert_eq!(
             lines(&["a@y.test"], vec![ok]),
-            [
-                "from=me@x.test recipients=a@y.test mailsize=104 smtpstatus=250 smtpmsg='250 queued as ABC' exitcode=EX_OK"
-            ]
+            ["from=me@x.test recipients=a@y.test mailsize=104 smtpstatus=250 smtpmsg='250 queued as ABC' \
+                 exitcode=EX_OK"]
         );
         let no = refused(535, &["5.7.8 ba'd\u{7}"], Stage::Auth, Blame::Settings);
         assert_eq!(

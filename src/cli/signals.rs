@@ -21,8 +21,8 @@ pub fn block() {
     let _ = blocked.thread_block();
 }
 
-/// Those that ask a program to end, and those that would end it: to death by a signal some callers say success. An alarm
-/// outlives an exec, and so does a limit on time.
+/// Those that ask a program to end, and those that would end it: to death by a signal some callers say success. An
+/// alarm outlives an exec, and so does a limit on time.
 fn ours() -> SigSet {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU};
     SigSet::from_iter([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGALRM, SIGUSR1, SIGUSR2, SIGXCPU, SIGVTALRM, SIGPROF])

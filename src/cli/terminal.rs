@@ -1,9 +1,9 @@
 //! The person at the terminal: questions, and answers that may be hidden.
 //!
 //! A hidden answer is read key by key with the terminal's echo and signals off, so that Ctrl-C and Ctrl-Z are ours to
-//! understand and no way out of the question leaves a terminal behind that shows nothing. What is typed goes into memory that does
-//! not grow and is wiped. Where standard input is no terminal there is nobody to ask, and what it holds is read line by line,
-//! an octet at a time, so that the next line is left to the next reader.
+//! understand and no way out of the question leaves a terminal behind that shows nothing. What is typed goes into
+//! memory that does not grow and is wiped. Where standard input is no terminal there is nobody to ask, and what it
+//! holds is read line by line, an octet at a time, so that the next line is left to the next reader.
 
 use super::exit::sysexits;
 use super::signals;

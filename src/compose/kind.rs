@@ -1,7 +1,8 @@
 //! What a file is, by its first octets and its name: the media type of an attachment (RFC 2045 §5).
 //!
-//! Octets go before the name, since a picture that is called a text is a picture; but a container (zip, gzip, XML, OLE) says
-//! less than its name does, and whatever reads as text is what its name says: magic numbers of two letters begin words, too.
+//! Octets go before the name, since a picture that is called a text is a picture; but
+//! a container (zip, gzip, XML, OLE) says less than its name does, and whatever reads
+//! as text is what its name says: magic numbers of two letters begin words, too.
 
 /// How many octets of a file are looked at.
 pub const HEAD: usize = 8 * 1024;

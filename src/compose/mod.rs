@@ -1,13 +1,14 @@
 //! Composes a letter from what a person gives: a text, perhaps the same as HTML, and files.
 //!
-//! A text alone is a letter of one part; with HTML it is `multipart/alternative`; files put `multipart/mixed` around that. The
-//! letter is composed while it is read ([`Pieces`]), so that files of any size pass in pieces into the store of the
-//! [`Message`]; lettre's builder would hold them in memory, three times over. Its headers serve where they are right: the name of
-//! a file (RFC 2231).
+//! A text alone is a letter of one part; with HTML it is `multipart/alternative`; files put `multipart/mixed` around
+//! that. The letter is composed while it is read ([`Pieces`]), so that files of any size pass in pieces into the store
+//! of the [`Message`]; lettre's builder would hold them in memory, three times over. Its headers serve where they are
+//! right: the name of a file (RFC 2231).
 //!
-//! Seven bits and short lines throughout, whatever the relay offers. A text of short ASCII lines goes as it is, never as
-//! `format=flowed`; others are quoted-printable, or base64 where hardly a word would stay readable. Files are base64, texts too:
-//! they arrive octet for octet, line ends included. RFC 2045, 2046, 2047, 2183. A stranger's text can end no line of a header.
+//! Seven bits and short lines throughout, whatever the relay offers. A text of short ASCII lines goes as it is, never
+//! as `format=flowed`; others are quoted-printable, or base64 where hardly a word would stay readable. Files are
+//! base64, texts too: they arrive octet for octet, line ends included. RFC 2045, 2046, 2047, 2183. A stranger's text
+//! can end no line of a header.
 
 pub mod kind;
 

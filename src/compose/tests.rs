@@ -38,7 +38,8 @@ fn a_text_travels_in_the_plainest_way_that_every_relay_takes() {
     ] {
         let got = composed(draft(&body));
         let want = format!(
-            "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset={charset}\nContent-Transfer-Encoding: {encoding}\n\n"
+            "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset={charset}\n\
+             Content-Transfer-Encoding: {encoding}\n\n"
         );
         assert!(got.starts_with(&want), "{got}");
         assert!(got.lines().all(|line| line.len() <= 76) && got.is_ascii(), "{got}");
@@ -92,7 +93,8 @@ fn html_is_an_alternative_and_files_come_behind_it() {
     let want = "Subject: x\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"=_UNIQUE\"\n\n--=_UNIQUE\n\
         Content-Type: multipart/alternative; boundary=\"=_UNIQUE.a\"\n\n--=_UNIQUE.a\n\
         Content-Type: text/plain; charset=us-ascii\nContent-Transfer-Encoding: 7bit\n\nhi\n\n--=_UNIQUE.a\n\
-        Content-Type: text/html; charset=us-ascii\nContent-Transfer-Encoding: 7bit\n\n<p>hi</p>\n\n--=_UNIQUE.a--\n\n--=_UNIQUE\n\
+        Content-Type: text/html; charset=us-ascii\nContent-Transfer-Encoding: 7bit\n\n<p>hi</p>\n\n--=_UNIQUE.a--\n\n\
+        --=_UNIQUE\n\
         Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\
         Content-Disposition: attachment; filename=\"a b.txt\"\n\nb25lCg==\n--=_UNIQUE\n\
         Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: base64\n\

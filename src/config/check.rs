@@ -89,7 +89,8 @@ fn mx(account: &Account, is_mx: bool) -> [(bool, &'static str, &'static str); 6]
         (
             is_mx && authenticates && !is_known,
             "user",
-            "with \"mx\" the password would go wherever the DNS points; it needs tls = \"starttls\" with pin or tls_host",
+            "with \"mx\" the password would go wherever the DNS points; it needs tls = \"starttls\" with pin or \
+             tls_host",
         ),
     ]
 }

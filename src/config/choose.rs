@@ -166,7 +166,8 @@ fn plain(mailbox: &Mailbox) -> String {
     format!("{}@{}", mailbox.local(), mailbox.domain())
 }
 
-/// What a sender becomes: the first pattern of a list of pairs that fits says it. One without an @ is a name at `domain`.
+/// What a sender becomes: the first pattern of a list of pairs
+/// that fits says it. One without an @ is a name at `domain`.
 pub fn masquerade<'a>(pairs: &'a [(String, String)], sender: &Mailbox, domain: &str) -> Option<&'a str> {
     let (whole, is_ours) = (plain(sender), sender.domain().eq_ignore_ascii_case(domain));
     let fits =

@@ -236,8 +236,8 @@ fn read_mailrc(
 }
 
 /// Reads an msmtprc, and the system's for what it does not say. As msmtp has it, accounts of the user's go first, and
-/// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the administrator's to
-/// mend: it does not stop mail of a user whose own file has a default account.
+/// none is merged key by key. Unlike msmtp's, a system file that is wrong or closed to the caller is the
+/// administrator's to mend: it does not stop mail of a user whose own file has a default account.
 fn read_msmtprc(path: &Path, opened: &Opened, sources: &Sources<'_>, trust: Trust) -> Result<Settings, Broken> {
     let mut reading = one_msmtprc(path, opened, sources)?;
     if trust == Trust::Restrained {
@@ -280,8 +280,8 @@ fn of_arguments(sources: &Sources<'_>) -> Result<Settings, Broken> {
         msmtprc::of_arguments(&sources.around, &sources.arguments).map_err(|problems| Broken::all(&problems))?;
     reading.write_nothing();
     if !sources.trusts_arguments {
-        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, or \
-                    set PILLARBOX_ARGUMENTS=trusted";
+        let mend = "an account that arguments make may not; write it to a file and name that with $PILLARBOX_CONFIG, \
+                    or set PILLARBOX_ARGUMENTS=trusted";
         harmless(Path::new("the command line"), reading.accounts(), mend)?;
     }
     Ok(reading.settings(&sources.around))

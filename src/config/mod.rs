@@ -1,7 +1,7 @@
 //! The settings: typed values with every default in one place.
 //!
-//! Reading a file into these values is `toml`'s, `msmtprc`'s and `mailrc`'s task, finding the file `load`'s, choosing an
-//! account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
+//! Reading a file into these values is `toml`'s, `msmtprc`'s and `mailrc`'s task, finding the file `load`'s, choosing
+//! an account `choose`'s. Nothing in here prompts, connects or runs a command: a password is a *source*
 //! ([`PasswordSource`]) until `secret` is asked to obtain it.
 
 mod check;
@@ -256,8 +256,8 @@ impl std::fmt::Debug for Proxy {
 pub enum Tls {
     /// STARTTLS, and no session without it.
     StartTls,
-    /// STARTTLS where the server offers it, whoever it says it is, unless its domain says in the DNS what its certificate
-    /// must be (DANE). For [`Host::Mx`] alone.
+    /// STARTTLS where the server offers it, whoever it says it is, unless its domain says in the DNS what its
+    /// certificate must be (DANE). For [`Host::Mx`] alone.
     Opportunistic,
     /// TLS from the first octet.
     Implicit,

@@ -1,5 +1,5 @@
-//! Where access tokens come from when we exchange a refresh token for them ourselves (RFC 6749 §6), and where the user's
-//! consent to that is asked for.
+//! Where access tokens come from when we exchange a refresh token for them ourselves (RFC 6749 §6), and where the
+//! user's consent to that is asked for.
 //!
 //! [`PROVIDERS`] is the one table of who is known by name. Whoever is not says `token_url`. A refresh token is worth
 //! more than a password, so it goes over HTTPS or stays on this machine.
@@ -39,7 +39,8 @@ pub struct Consent {
     pub device_url: Option<TokenUrl>,
     /// What he is asked for.
     pub scope: Option<String>,
-    /// Whether this machine has to be called `localhost` in the address that the browser is sent back to, and not 127.0.0.1.
+    /// Whether this machine has to be called `localhost` in the
+    /// address that the browser is sent back to, and not 127.0.0.1.
     pub by_name: bool,
 }
 

@@ -3,7 +3,8 @@
 /// The word that takes the fewest edits, where few are enough that it can have been meant.
 pub(super) fn nearest<'a>(written: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if cfg!(fuzzing) {
-        return None; // most of what a fuzzer writes is misspelt, and it would do little else than to look for the nearest word
+        // Most of what a fuzzer writes is misspelt, and it would do little else than look for the nearest word.
+        return None;
     }
     let written = written.to_lowercase().replace('-', "_");
     let length = written.chars().count();

@@ -1,8 +1,8 @@
 //! TOML, the native format: text in, [`Settings`] or everything that is wrong with it out.
 //!
-//! The rows of [`ROOT`], [`ACCOUNT`], [`PASSWORD`], [`OAUTH`], [`QUEUE`] and [`SERVE`] are the keys: the reader, the
-//! nearest spelling and the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because
-//! serde's `derive` stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone:
+//! The rows of [`ROOT`], [`account`], [`password`], [`queue`] and [`serve`] are the keys: the reader, the nearest
+//! spelling and the test of the manual (pillarbox.toml(5)) all read them. The tree is walked by hand, because serde's
+//! `derive` stops at the first mistake and a person wants to see them all. What is not TOML at all is told alone:
 //! guesses about the keys of a broken file are noise. A password is never quoted in an error.
 
 mod account;
@@ -17,8 +17,6 @@ pub(super) use account::auth_word;
 use super::notation;
 use super::problem::{Place, Problem};
 use super::{LogTo, MAX_PROBLEMS, Settings};
-use account::ACCOUNT;
-use password::{OAUTH, PASSWORD};
 use queue::QUEUE;
 use row::{Row, in_order, put};
 use serve::SERVE;
@@ -74,19 +72,6 @@ const ROOT_TABLE: &str = "the file";
 
 /// Keys that name a table.
 const TABLES: [&str; 5] = ["account", "queue", "serve", "aliases", "masquerade"];
-
-/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
-/// `password.oauth.provider`.
-pub fn keys() -> Vec<String> {
-    fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
-        rows.iter().map(|row| format!("{table}{}", row.key)).collect()
-    }
-    let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
-    let secrets = [below("password.", PASSWORD), below("password.oauth.", OAUTH)].concat();
-    let rows =
-        [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE), below("serve.", SERVE)];
-    [rows.concat(), tables].concat()
-}
 
 /// Reads a file's text. `home` is what `~` stands for.
 pub(super) fn read(file: &Path, text: &str, home: Option<&Path>) -> Result<Settings, Vec<Problem>> {

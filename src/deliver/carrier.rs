@@ -1,8 +1,8 @@
 //! Carries letters to their destinations over as few connections as can be.
 //!
-//! The destinations of one letter are served side by side, so that one that does not answer costs the others nothing of the
-//! time that the caller has; with somebody who watches the dialogue, one after the other. Few connections are kept for the
-//! next letter: a carrier that meets a thousand domains does not hold on to them all.
+//! The destinations of one letter are served side by side, so that one that does not answer costs the others nothing of
+//! the time that the caller has; with somebody who watches the dialogue, one after the other. Few connections are kept
+//! for the next letter: a carrier that meets a thousand domains does not hold on to them all.
 
 use super::desk::lock;
 use super::{Attempted, Desk, Open, attempted, is_unsent, log_remarks, no_account};

@@ -1,8 +1,8 @@
 //! What the attempts of a process have in common, and what they have found out about each destination.
 //!
-//! Until somebody has found out whether anybody is there, one asks and all others who want to go there wait for the answer;
-//! where nobody is, that is the answer for the rest of the run. While a connection is open, others may be tried beside it:
-//! that the relay wants no more of them says nothing about it.
+//! Until somebody has found out whether anybody is there, one asks and all others who want to go there wait for the
+//! answer; where nobody is, that is the answer for the rest of the run. While a connection is open, others may be tried
+//! beside it: that the relay wants no more of them says nothing about it.
 
 use super::Ledger;
 use crate::config::choose::Destination;
@@ -204,7 +204,8 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Forgets a token that the relay has refused. Whether another may be had now: providers revoke what has not expired.
+    /// Forgets a token that the relay has refused. Whether another
+    /// may be had now: providers revoke what has not expired.
     fn forget(&self, account: &Account, host: &Host, deadline: Instant, token: &Secret) -> bool {
         let source = account.password.as_ref();
         let is_forgotten = source

@@ -1,8 +1,9 @@
 //! A port of loopback that a browser comes back to with the provider's answer: RFC 8252 §7.3.
 //!
-//! It is asked for one page and gives one; who asks and what for is judged by whoever opened it. Browsers open connections
-//! that they may need and say nothing on them, so that each is read in a thread of its own. A request is a few KiB that come
-//! within [`PATIENCE`]; of connections there are no more than [`MOST`]. Nothing of a request is kept but its target.
+//! It is asked for one page and gives one; who asks and what for is judged by whoever opened
+//! it. Browsers open connections that they may need and say nothing on them, so that each is
+//! read in a thread of its own. A request is a few KiB that come within [`PATIENCE`]; of
+//! connections there are no more than [`MOST`]. Nothing of a request is kept but its target.
 
 use nix::poll::{PollFd, PollFlags, poll};
 use std::io::{self, Read, Write};
@@ -52,8 +53,8 @@ impl Callback {
         Ok(Self { listener, port })
     }
 
-    /// Shows each request's target to `judge` and gives the browser its page, until `judge` has found what it was waiting for.
-    /// `None` where that has not come by `until`.
+    /// Shows each request's target to `judge` and gives the browser its page, until `judge` has found what it was
+    /// waiting for. `None` where that has not come by `until`.
     pub fn wait<T>(&self, until: Instant, judge: &mut dyn FnMut(&str) -> (Page, Option<T>)) -> io::Result<Option<T>> {
         let (tell, told): (Sender<Asked>, Receiver<Asked>) = channel();
         let mut connections = 0;
@@ -113,7 +114,8 @@ fn answer(mut stream: TcpStream, page: Page) -> io::Result<()> {
     let reason = if page.status == 200 { "OK" } else { "No" };
     let body = format!("<!DOCTYPE html><meta charset=utf-8><title>Pillarbox</title><p>{}</p>\n", page.text);
     let text = format!(
-        "HTTP/1.1 {} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+        "HTTP/1.1 {} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\n\
          Referrer-Policy: no-referrer\r\nConnection: close\r\n\r\n{body}",
         page.status,
         body.len()

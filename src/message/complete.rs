@@ -258,7 +258,8 @@ mod tests {
     fn only_the_newest_resent_block_is_completed() {
         let header = "Received: x\nResent-To: n@x\nReceived: y\nResent-From: o@x\nResent-To: o@y\nFrom: f@x\nTo: t@x\n";
         let out = completed(header, How::Full, "");
-        let head = "Received: x\nResent-From: alice@box.example\nResent-Date: DATE\nResent-Message-ID: <ID@box>\nResent-To: n@x\nReceived: y\n";
+        let head = "Received: x\nResent-From: alice@box.example\nResent-Date: DATE\nResent-Message-ID: <ID@box>\n\
+                    Resent-To: n@x\nReceived: y\n";
         assert!(out.starts_with(head), "{out}");
         assert!(!out.contains("\nDate:"), "{out}");
     }
@@ -274,7 +275,8 @@ mod tests {
 
     #[test]
     fn local_names_get_a_domain_and_nothing_else_changes() {
-        let header = "From: root (Cron Daemon)\nTo: \"R, O\" <root>,\n\t ops@x.org,  G: alice , b@c;\nSubject: root\nDate: d\nMessage-ID: <m>\n";
+        let header = "From: root (Cron Daemon)\nTo: \"R, O\" <root>,\n\t ops@x.org,  G: alice , b@c;\nSubject: root\n\
+                      Date: d\nMessage-ID: <m>\n";
         let want = header
             .replace("From: root ", "From: root@box.example ")
             .replace("<root>", "<root@box.example>")

@@ -216,28 +216,48 @@ pub fn encoded_words(text: &str) -> String {
     words.join("\r\n ")
 }
 
-/// A field whose lines over 998 octets are folded at white space; `None` where that changes nothing.
+/// A field whose lines have at most 998 octets; `None` where that changes nothing, or is not to be had.
+///
+/// Folds stand at white space. Where there is none, text of the author's becomes encoded words, a list is folded behind
+/// its separators, and any other value in the middle of a word, as Postfix does it: that costs a blank, and a line that
+/// is too long costs the letter at many a relay.
 pub(super) fn refold(field: &Field) -> Option<Field> {
+    if TEXT.iter().any(|name| field.is(name)) && field.value().split(|octet| *octet == b' ').any(is_long) {
+        let encoded = Field::of(field.name(), &words_in_ascii(field.value()));
+        return Some(refold(&encoded).unwrap_or(encoded));
+    }
+    let is_list = ADDRESSES.iter().chain(&STRUCTURED).any(|name| field.is(name));
+    let is_blank = |octet: u8| matches!(octet, b' ' | b'\t');
     let mut folded = Vec::with_capacity(field.raw().len() + 64);
     // A fold right behind the colon would gain nothing.
     let mut first = field.raw().len() - field.value().len();
     for line in field.raw().split_inclusive(|octet| *octet == b'\n') {
-        let mut rest = line;
-        while rest.len() > MAX_LINE + 2 {
-            let is_break =
-                |i: &usize| matches!(rest[*i], b' ' | b'\t') && !matches!(rest[*i + 1], b' ' | b'\t' | b'\r');
-            let Some(at) = (first.max(1)..=MAX_LINE).rev().find(is_break) else { break };
-            if rest[..at].iter().all(|octet| matches!(octet, b' ' | b'\t')) {
-                break;
-            }
+        let (mut rest, mut room) = (line, MAX_LINE);
+        while rest.len() > room + 2 {
+            let blank = |i: &usize| is_blank(rest[*i]) && !matches!(rest[*i + 1], b' ' | b'\t' | b'\r');
+            let apart = |i: &usize| match (rest[*i - 1], rest[*i]) {
+                (before, _) if is_list => matches!(before, b',' | b';' | b'>'),
+                (before, behind) => !is_blank(before) && !is_blank(behind) && !matches!(behind, 0x80..=0xBF),
+            };
+            let mut places = (first.max(1)..=room).rev();
+            let found = places.clone().find(blank).filter(|at| !rest[..*at].iter().all(|octet| is_blank(*octet)));
+            let Some(at) = found.or_else(|| places.find(apart)) else { break };
             folded.extend_from_slice(&rest[..at]);
-            folded.extend_from_slice(b"\r\n");
-            (rest, first) = (&rest[at..], 0);
+            folded.extend_from_slice(if found.is_some() { b"\r\n" } else { b"\r\n " });
+            (rest, first, room) = (&rest[at..], 0, MAX_LINE - usize::from(found.is_none()));
         }
         folded.extend_from_slice(rest);
         first = 0;
     }
     (folded != field.raw()).then(|| Field::new(folded)).flatten()
+}
+
+/// Fields whose value is text for a reader.
+const TEXT: [&str; 3] = ["Subject", "Comments", "Content-Description"];
+
+/// Whether a word has no place on a line with its field's name.
+fn is_long(word: &[u8]) -> bool {
+    word.len() > MAX_LINE - 50
 }
 
 /// Fields whose value has a grammar in which an encoded word has no place.
@@ -280,11 +300,11 @@ pub fn field_in_ascii(field: &Field) -> Option<Field> {
     Some(Field::of(field.name(), &mailboxes.join(",\r\n ")))
 }
 
-/// Unstructured text, unfolded, whose words from the first to the last that is not ASCII are encoded.
+/// Unstructured text, unfolded, whose words from the first to the last that is long or not ASCII are encoded.
 fn words_in_ascii(text: &[u8]) -> String {
     let text: Vec<u8> = text.iter().copied().filter(|octet| !b"\r\n".contains(octet)).collect();
     let words: Vec<&[u8]> = text.trim_ascii().split(|octet| *octet == b' ').collect();
-    let odd = |word: &&[u8]| !word.is_ascii();
+    let odd = |word: &&[u8]| !word.is_ascii() || is_long(word);
     let plain = |words: &[&[u8]]| String::from_utf8_lossy(&words.join(&b' ')).into_owned();
     let (Some(first), Some(last)) = (words.iter().position(odd), words.iter().rposition(odd)) else {
         return plain(&words);
@@ -304,6 +324,7 @@ fn words_in_ascii(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     /// An independent reader of quoted-printable.
@@ -322,23 +343,30 @@ mod tests {
         out
     }
 
+    fn no_line_end() -> impl Strategy<Value = u8> {
+        any::<u8>().prop_filter("no line ends", |octet| !matches!(octet, b'\r' | b'\n'))
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(128))]
         #[test]
-        fn quoted_printable_is_short_ascii_and_comes_back(lines in proptest::collection::vec(proptest::collection::vec(any::<u8>().prop_filter("no line ends", |b| !matches!(b, b'\r' | b'\n')), 0..200), 1..4)) {
+        fn quoted_printable_is_short_ascii_and_comes_back(lines in vec(vec(no_line_end(), 0..200), 1..4)) {
             let (mut encoder, mut out) = (Encoder::QuotedPrintable(QuotedPrintable::default()), Vec::new());
             for line in &lines {
                 encoder.text(line, &mut out);
                 encoder.line_end(&mut out);
             }
-            prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(|line| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r")));
+            let is_right = |line: &[u8]| line.len() <= ENCODED_LINE + 1 && !line.ends_with(b" \r");
+            prop_assert!(out.is_ascii() && out.split(|b| *b == b'\n').all(is_right));
             prop_assert_eq!(decode(&out), [lines.join(&b"\r\n"[..]), b"\r\n".to_vec()].concat());
         }
     }
 
     proptest! {
         #[test]
-        fn lines_that_are_encoded_already_are_broken_and_mean_the_same(octets in proptest::collection::vec(any::<u8>(), 0..2_000), cut in 0..200usize) {
+        fn lines_that_are_encoded_already_are_broken_and_mean_the_same(
+            octets in vec(any::<u8>(), 0..2_000), cut in 0..200usize,
+        ) {
             let fold = |encoding, text: &[u8]| {
                 let (mut folder, mut out) = (Encoder::Folder(Folder::new(encoding)), Vec::new());
                 let (start, end) = text.split_at(cut.min(text.len()));
@@ -351,20 +379,46 @@ mod tests {
             let base64 = STANDARD.encode(&octets);
             let folded = String::from_utf8(fold(Encoding::Base64, base64.as_bytes())).unwrap();
             prop_assert_eq!(folded.replace("\r\n", ""), base64);
-            let escaped: Vec<u8> = octets.iter().flat_map(|octet| if octet.is_ascii_alphanumeric() { vec![*octet] } else { hex(*octet).to_vec() }).collect();
+            let escape = |octet: &u8| if octet.is_ascii_alphanumeric() { vec![*octet] } else { hex(*octet).to_vec() };
+            let escaped: Vec<u8> = octets.iter().flat_map(escape).collect();
             prop_assert_eq!(decode(&fold(Encoding::QuotedPrintable, &escaped)), [octets, b"\r\n".to_vec()].concat());
         }
     }
 
     #[test]
-    fn long_header_lines_are_folded_at_white_space_only() {
-        let many = (0..200).map(|i| format!(" user{i}@example.org")).collect::<Vec<_>>().join(",");
-        let field = Field::of("To", &many);
-        let folded = refold(&field).unwrap();
-        assert!(folded.raw().split(|b| *b == b'\n').all(|line| line.len() <= 999));
-        assert_eq!(String::from_utf8_lossy(folded.raw()).replace("\r\n ", " "), String::from_utf8_lossy(field.raw()));
-        assert_eq!(refold(&Field::of("X", &"y".repeat(2_000))), None);
-        assert_eq!(refold(&Field::of("X", &format!("a{}", " ".repeat(3_000)))), None);
+    fn long_header_lines_are_folded_at_white_space_or_where_it_costs_a_blank_at_the_most() {
+        let is_short = |field: &Field| field.raw().split(|octet| *octet == b'\n').all(|line| line.len() <= 999);
+        let text = |field: &Field| String::from_utf8(field.raw().to_vec()).unwrap();
+        let many = |between: &str| (0..200).map(|i| format!("user{i}@example.org")).collect::<Vec<_>>().join(between);
+        let word = "\u{fc}y".repeat(2_000);
+        for (name, value, fold, was) in [
+            ("To", many(", "), "\r\n ", " "),
+            ("To", many(","), ",\r\n ", ","),
+            ("References", "<a@b.example>".repeat(200), ">\r\n ", ">"),
+            ("X-Cron-Env", word.clone(), "\r\n ", ""),
+            ("X-Folded", format!("a\r\n {word}"), "\r\n ", ""),
+        ] {
+            let field = Field::of(name, &value);
+            let folded = refold(&field).unwrap();
+            assert!(is_short(&folded), "{name}");
+            let whole = |text: String| text.replacen(&format!("{name}: a\r\n "), &format!("{name}: a"), 1);
+            assert_eq!(whole(text(&folded)).replace(fold, was), whole(text(&field)), "{name}");
+            assert_eq!(refold(&folded), None, "{name}");
+        }
+        let subject = refold(&Field::of("Subject", &format!("on {} and on", "y".repeat(3_000)))).unwrap();
+        assert!(is_short(&subject));
+        let words = text(&subject).replace("?=\r\n =?utf-8?B?", "");
+        let encoded = words.strip_prefix("Subject: on =?utf-8?B?").and_then(|rest| rest.strip_suffix("?= and on\r\n"));
+        assert_eq!(STANDARD.decode(encoded.unwrap()).unwrap(), vec![b'y'; 3_000]);
+        for (name, value) in [
+            ("X", "y".repeat(995)),
+            ("X", format!("a{}", " ".repeat(3_000))),
+            // There is no such address.
+            ("To", format!("{}@example.org", "y".repeat(3_000))),
+            (&*"X".repeat(999), "y".to_owned()),
+        ] {
+            assert_eq!(refold(&Field::of(name, &value)), None, "{name}");
+        }
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     #[test]
@@ -178,13 +179,15 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
         #[test]
-        fn walking_loses_nothing_of_a_header(lines in proptest::collection::vec("[!-9;-~]{1,8}[ \t]{0,2}:[ -~]{0,20}(\r\n[ \t][ -~]{0,9}){0,2}\r\n", 0..6)) {
+        fn walking_loses_nothing_of_a_header(
+            lines in vec("[!-9;-~]{1,8}[ \t]{0,2}:[ -~]{0,20}(\r\n[ \t][ -~]{0,9}){0,2}\r\n", 0..6),
+        ) {
             let header = lines.concat();
             prop_assert_eq!(Fields::parse(header.as_bytes()).to_octets(), header.as_bytes());
         }
 
         #[test]
-        fn any_octets_make_fields_or_none(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_octets_make_fields_or_none(octets in vec(any::<u8>(), 0..200)) {
             let _ = Fields::parse(&octets);
         }
     }

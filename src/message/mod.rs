@@ -10,8 +10,10 @@ pub mod encode;
 mod eol;
 pub mod fields;
 mod mime;
+mod utf8;
 
-pub use mime::{CannotConvert, Utf8};
+pub use mime::CannotConvert;
+pub use utf8::Utf8;
 
 use crate::outcome::words;
 use address::{Address, AddressError};
@@ -151,7 +153,7 @@ impl Message {
         dot: LoneDot,
         store: Box<dyn Store>,
     ) -> Result<Self, Unreadable> {
-        let mut intake = Intake { header: Vec::new(), lines: 0, fields, store, scan: Scan::default() };
+        let mut intake = Intake { header: Vec::new(), line: 0, lines: 0, fields, store, scan: Scan::default() };
         let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; chunk], Vec::new());
         loop {
             let n = match input.read(&mut chunk) {
@@ -263,8 +265,8 @@ impl Message {
         Ok(found)
     }
 
-    /// A message whose lines no relay refuses for their length: header fields folded at white space, body lines
-    /// over 998 octets encoded where the MIME structure allows it.
+    /// A message whose lines no relay refuses for their length: header fields folded, body lines over 998
+    /// octets encoded where the MIME structure allows it.
     #[must_use]
     pub fn with_short_lines(mut self) -> Self {
         self.fields.rewrite(encode::refold);
@@ -337,6 +339,8 @@ impl Content for Behind {
 struct Intake {
     /// Header octets: whole lines that were taken, and the begin of one that is not whole.
     header: Vec<u8>,
+    /// Where that begin is.
+    line: usize,
     /// Lines before what [`Intake::take`] gets next.
     lines: u64,
     /// The header once it has ended; from then on everything is body.
@@ -360,26 +364,29 @@ impl Intake {
         self.header_lines(unread)
     }
 
-    /// Looks at the header from the line on that `unread` lies in.
+    /// Looks at the header's lines that end behind `unread`. None is looked through twice, in however small pieces it comes.
     fn header_lines(&mut self, unread: usize) -> Result<(), Unreadable> {
-        let mut start = memchr::memrchr(b'\n', &self.header[..unread]).map_or(0, |end| end + 1);
-        while let Some(len) = memchr::memchr(b'\n', &self.header[start..]) {
-            let line = &self.header[start..=start + len];
+        let (mut start, mut unread) = (self.line, unread);
+        while let Some(at) = memchr::memchr(b'\n', &self.header[unread..]) {
+            let end = unread + at + 1;
+            let line = &self.header[start..end];
             if line == b"\r\n" {
-                return self.end_header(start, start + 2);
+                return self.end_header(start, end);
             }
             if !begins_field(line) {
                 let folded = start > 0 && matches!(line[0], b' ' | b'\t');
                 if start == 0 && is_mbox_line(line) {
-                    self.header.drain(..=len);
+                    self.header.drain(..end);
+                    unread = 0;
                     continue;
                 }
                 if !folded {
                     return self.end_header(start, start);
                 }
             }
-            start += len + 1;
+            (start, unread) = (end, end);
         }
+        self.line = start;
         let rest = &self.header[start..];
         let folded = start > 0 && matches!(rest.first(), Some(b' ' | b'\t'));
         if rest.len() > MAX_NAME && !folded && !begins_field(rest) && !is_mbox_line(rest) {

@@ -91,6 +91,18 @@ fn a_header_without_end_is_an_error_and_a_body_without_end_is_none() {
     assert!(message.facts().long_line);
 }
 
+/// What has been looked through for a line end is not looked through again with each piece: that would take hours.
+#[test]
+fn a_long_line_in_small_pieces_takes_no_longer_than_its_octets() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let header = format!("X: {}\n", "y".repeat(1 << 20));
+        let _ = done.send(read_by(header.as_bytes(), LoneDot::IsText, vec![1]).map(|message| message.header_len()));
+    });
+    let read = is_done.recv_timeout(std::time::Duration::from_mins(2)).expect("it is still reading");
+    assert_eq!(read.unwrap(), (1 << 20) + 5);
+}
+
 #[test]
 fn what_follows_the_end_is_read_and_dropped() {
     let mut input = Pieces(b"A: b\n\nc\n.\nd\ne\n", vec![2], 0);
@@ -148,12 +160,19 @@ fn long_lines_are_encoded_where_the_structure_allows() {
     let long = "x".repeat(1_200);
     let plain = message(&format!("Subject: s\n\n{long}\nend.\n")).with_short_lines();
     let out = text(&plain);
-    assert!(out.starts_with("Subject: s\nMIME-Version: 1.0\nContent-Type: text/plain; charset=us-ascii\nContent-Transfer-Encoding: quoted-printable\n\nxxx"), "{out}");
+    assert!(
+        out.starts_with(
+            "Subject: s\nMIME-Version: 1.0\nContent-Type: text/plain; charset=us-ascii\n\
+                             Content-Transfer-Encoding: quoted-printable\n\nxxx"
+        ),
+        "{out}"
+    );
     assert!(out.lines().all(|line| line.len() <= 76) && out.ends_with("x\nend.\n"));
     assert!(!plain.facts().long_line);
 
     let parts = format!(
-        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b b\"\n\npre\n--b b\nContent-Type: text/html\n\n{long}\n--b b\nContent-Transfer-Encoding: base64\n\n{long}\n--b b\n\nshort\n--b b--\n"
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"b b\"\n\npre\n--b b\nContent-Type: text/html\n\n\
+         {long}\n--b b\nContent-Transfer-Encoding: base64\n\n{long}\n--b b\n\nshort\n--b b--\n"
     );
     let out = text(&message(&parts).with_short_lines());
     assert!(
@@ -176,9 +195,11 @@ fn eight_bit_text_becomes_seven_bits_for_a_relay_that_wants_it() {
     assert!(out.contains("Subject: =?utf-8?B?R3LDvMOfZQ==?=\n") && out.ends_with("\n\nsch=C3=B6n=20\n"), "{out}");
     assert!(out.contains("charset=utf-8"), "{out}");
 
-    let inner = "Content-Type: multipart/mixed; boundary=i\nContent-Transfer-Encoding: 8bit\n\n--i\nContent-Type: image/x\nContent-Transfer-Encoding: 8bit\n\n\u{e9}\n--i--\n";
+    let inner = "Content-Type: multipart/mixed; boundary=i\nContent-Transfer-Encoding: 8bit\n\n--i\n\
+                 Content-Type: image/x\nContent-Transfer-Encoding: 8bit\n\n\u{e9}\n--i--\n";
     let nested = format!(
-        "Content-Type: multipart/mixed; boundary=o\nContent-Transfer-Encoding: 8bit\n\n--o\nContent-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: \u{e9}\n{inner}--o--\n"
+        "Content-Type: multipart/mixed; boundary=o\nContent-Transfer-Encoding: 8bit\n\n--o\n\
+         Content-Type: message/rfc822\nContent-Transfer-Encoding: 8bit\n\nSubject: \u{e9}\n{inner}--o--\n"
     );
     let out = text(&message(&nested).for_7bit().unwrap());
     assert!(out.is_ascii() && !out.contains("8bit") && out.contains("base64\n\nw6k=\n--i--\n--o--\n"), "{out}");
@@ -194,7 +215,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn any_split_of_the_input_gives_the_same_message(
-        input in "(From x\n|>From y\n|[A-C]: [a ]{0,4}\n|\n|\\.\n| f\n|\r|z){0,12}", sizes in proptest::collection::vec(1_usize..9, 1..4), ends in any::<bool>(),
+        input in "(From x\n|>From y\n|[A-C]: [a ]{0,4}\n|\n|\\.\n| f\n|\r|z){0,12}",
+        sizes in proptest::collection::vec(1_usize..9, 1..4),
+        ends in any::<bool>(),
     ) {
         let dot = if ends { LoneDot::Ends } else { LoneDot::IsText };
         let whole = read_by(input.as_bytes(), dot, vec![4096]).unwrap();
@@ -205,7 +228,8 @@ proptest! {
 
     #[test]
     fn any_structure_is_converted_or_refused_and_keeps_its_length(
-        input in "(Content-Type: (multipart/mixed|multipart/signed|message/rfc822|text/x); boundary=b\n|Content-Transfer-Encoding: (8bit|base64)\n|\n|--b\n|--b--\n|é|xy){0,14}",
+        input in "(Content-Type: (multipart/mixed|multipart/signed|message/rfc822|text/x); boundary=b\n\
+                  |Content-Transfer-Encoding: (8bit|base64)\n|\n|--b\n|--b--\n|é|xy){0,14}",
     ) {
         let long = input.replace("xy", &"x".repeat(1_000));
         let message = message(&long).with_short_lines();

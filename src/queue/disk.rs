@@ -66,13 +66,15 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Ok(()),
     };
-    match DirBuilder::new().mode(0o700).create(dir) {
+    let make = || DirBuilder::new().mode(0o700).create(dir);
+    let made = match make() {
+        // Once more and not again: behind a dangling link, or in a file system of the kernel's, it stays so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| make()),
+        made => made,
+    };
+    match made {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_dir(parent)?;
-            return make_dir(dir);
-        }
         Err(error) => return Err(error),
     }
     fs::set_permissions(dir, Permissions::from_mode(0o700))?;

@@ -1,7 +1,8 @@
 //! A Maildir: one file a letter, written in `tmp` and moved to `new` when it is whole.
 //!
-//! Lines end in LF there, as mail readers expect. `Return-Path:` and `Delivered-To:` stand before the letter's own header,
-//! since nothing else would keep its envelope. A letter that is not finished leaves nothing. <https://cr.yp.to/proto/maildir.html>
+//! Lines end in LF there, as mail readers expect. `Return-Path:` and `Delivered-To:` stand before the letter's own
+//! header, since nothing else would keep its envelope. A letter that is not finished leaves nothing.
+//! <https://cr.yp.to/proto/maildir.html>
 
 use crate::envelope::Envelope;
 use std::fs::{self, DirBuilder, File, OpenOptions};

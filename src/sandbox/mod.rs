@@ -1,9 +1,9 @@
 //! The embedded relay for trying things out: it takes every letter, shows it and keeps it, and sends nothing on.
 //!
 //! To a client it is a real relay: STARTTLS with a certificate of a throw-away authority, AUTH PLAIN and LOGIN inside
-//! TLS and not without, every extension of [`server`](crate::smtp::server). Letters go to a [`Maildir`]; whoever started
-//! the relay is told of each before the client hears its 250. [`trial`] runs a command with `sendmail` set up for it.
-//! It need not survive a power cut, so it makes nothing last.
+//! TLS and not without, every extension of [`server`](crate::smtp::server). Letters go to a [`Maildir`]; whoever
+//! started the relay is told of each before the client hears its 250. [`trial`] runs a command with `sendmail` set up
+//! for it. It need not survive a power cut, so it makes nothing last.
 
 mod maildir;
 pub mod trial;

@@ -204,7 +204,8 @@ impl Output {
         self.printed.heard().len() > LONGEST
     }
 
-    /// Standard error on one line, safe to show. Should the command have blurted the secret out there too, it is struck out.
+    /// Standard error on one line, safe to show. Should the command
+    /// have blurted the secret out there too, it is struck out.
     fn complaint(&self) -> String {
         let text = String::from_utf8_lossy(self.complained.heard());
         let one_line = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");

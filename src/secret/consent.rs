@@ -1,10 +1,11 @@
 //! A user's consent to our sending mail, which gives the refresh token that access tokens are exchanged for.
 //!
-//! Two ways: [`Device`] gives a code for a browser wherever there is one (RFC 8628); [`Browser`] leads one on this machine to
-//! the provider and is told by it what came of that, at a port of loopback (RFC 8252), with a proof that whoever redeems the
-//! code is who asked for it (PKCE, S256: RFC 7636) and a word that nobody else knows, so that no other page can answer for the
-//! provider (`state`, RFC 6749 §10.12). Both end in a refresh token; the access token that comes with it is dropped,
-//! and had again when there is a letter. Nothing here prints, listens or waits: that is the roof's.
+//! Two ways: [`Device`] gives a code for a browser wherever there is one (RFC 8628); [`Browser`] leads
+//! one on this machine to the provider and is told by it what came of that, at a port of loopback (RFC
+//! 8252), with a proof that whoever redeems the code is who asked for it (PKCE, S256: RFC 7636) and a
+//! word that nobody else knows, so that no other page can answer for the provider (`state`, RFC 6749
+//! §10.12). Both end in a refresh token; the access token that comes with it is dropped, and had again
+//! when there is a letter. Nothing here prints, listens or waits: that is the roof's.
 //!
 //! The provider's words are strangers' text: escaped, and with our secrets struck out.
 
@@ -21,7 +22,8 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
-/// Between two questions, where the provider does not say (RFC 8628 §3.5); also what is added when it is asked too often.
+/// Between two questions, where the provider does not say (RFC
+/// 8628 §3.5); also what is added when it is asked too often.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a consent is asked with.

@@ -1,8 +1,8 @@
 //! Whoever has the keyring in hand: the process that `keyring` starts, and `pillarbox login`.
 //!
-//! All that knows the Secret Service is in here and reachable from the program `pillarbox` alone. The library cannot be told
-//! to stop, so it works in a thread that is given up when the time is over; the process must end soon after that. Errors
-//! read on after "the keyring ", say what would mend it, and hold no secret.
+//! All that knows the Secret Service is in here and reachable from the program `pillarbox` alone. The library cannot be
+//! told to stop, so it works in a thread that is given up when the time is over; the process must end soon after that.
+//! Errors read on after "the keyring ", say what would mend it, and hold no secret.
 
 use super::keyring::service;
 use super::{Identity, NoSecret, Secret};
@@ -46,7 +46,8 @@ impl Keeper {
         })
     }
 
-    /// Whether the keyring can be had now, and unlocked: better known before somebody is asked for what is to be put there.
+    /// Whether the keyring can be had now, and unlocked: better
+    /// known before somebody is asked for what is to be put there.
     pub fn check(&self) -> Result<(), NoSecret> {
         self.within(|keeper| store::get(&keeper.service, &keeper.user)).map(drop)
     }

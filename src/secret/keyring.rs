@@ -1,10 +1,11 @@
 //! The desktop's keyring, asked by another process.
 //!
-//! A bus that is silent and a prompt to unlock that nobody answers block whoever asks, for ever. So a process asks that can
-//! be killed: the program `pillarbox` under the name [`KEEPER`], which prints the secret into a pipe of ours (see `keeper`
-//! for the other end of it). It is found beside our own program or in `../bin` of that directory, as `/usr/sbin/sendmail`
-//! and `/usr/bin/pillarbox` lie, and never by a `PATH` that a caller has set. The alternative, our own program started once
-//! more, would put zbus and its ciphers into `sendmail`: 2 MB for those who have no keyring, cron's callers above all.
+//! A bus that is silent and a prompt to unlock that nobody answers block whoever asks, for ever. So a process asks that
+//! can be killed: the program `pillarbox` under the name [`KEEPER`], which prints the secret into a pipe of ours (see
+//! `keeper` for the other end of it). It is found beside our own program or in `../bin` of that directory, as
+//! `/usr/sbin/sendmail` and `/usr/bin/pillarbox` lie, and never by a `PATH` that a caller has set. The alternative, our
+//! own program started once more, would put zbus and its ciphers into `sendmail`: 2 MB for those who have no keyring,
+//! cron's callers above all.
 //!
 //! Whatever goes wrong is temporary: the keyring is locked now, or its user is not logged in.
 
@@ -35,7 +36,8 @@ pub(super) fn secret(what: Keepsake, whose: &Identity<'_>, limit: Duration) -> R
     })
 }
 
-/// Under which name the keyring has it: `smtp://HOST` and the user, as `secret-tool lookup service … username …` finds it.
+/// Under which name the keyring has it: `smtp://HOST` and the
+/// user, as `secret-tool lookup service … username …` finds it.
 pub(super) fn words(what: Keepsake, whose: &Identity<'_>) -> Vec<String> {
     vec![KEEPER.to_owned(), service(what, whose), whose.user.to_owned()]
 }

@@ -1,10 +1,11 @@
 //! Secrets: how a password or a token is obtained, and a type that cannot be printed.
 //!
-//! [`obtain`] asks exactly the source that the settings name and never falls through to another one. Secrets are
-//! read straight into memory that is taken once, never grows and is wiped when dropped; they have no `Display`,
-//! and no error here holds one. Every wait and every size is bounded: 64 KiB for a first line, 1 MiB for a netrc,
-//! [`SecretEnv::limit`] for a command or a token endpoint. A source that is empty or holds a NUL is refused (RFC 4616 separates with
-//! NUL). Whoever gets an error defers: a locked keyring or a missing file is our fault and never the letter's.
+//! [`obtain`] asks exactly the source that the settings name and never falls through to another one.
+//! Secrets are read straight into memory that is taken once, never grows and is wiped when dropped;
+//! they have no `Display`, and no error here holds one. Every wait and every size is bounded: 64 KiB
+//! for a first line, 1 MiB for a netrc, [`SecretEnv::limit`] for a command or a token endpoint. A
+//! source that is empty or holds a NUL is refused (RFC 4616 separates with NUL). Whoever gets an
+//! error defers: a locked keyring or a missing file is our fault and never the letter's.
 
 mod command;
 pub mod consent;
@@ -35,6 +36,7 @@ const LONGEST: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Secret {
     octets: Zeroizing<Vec<u8>>,
+    /// Whether it was kept from an earlier run: where it is refused, another may be had ([`forget`]).
     is_kept: bool,
 }
 
@@ -47,11 +49,6 @@ impl Secret {
     /// The same secret, known to be an old one.
     fn kept(self) -> Self {
         Self { is_kept: true, ..self }
-    }
-
-    /// Whether it was kept from an earlier run: where it is refused, another may be had ([`forget`]).
-    pub fn is_kept(&self) -> bool {
-        self.is_kept
     }
 
     /// The octets, for the one place that puts them on the wire.
@@ -283,7 +280,8 @@ fn words(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// A door for the fuzz targets in tests/fuzz, which no other build has: the password in a netrc, or the line that is wrong.
+/// A door for the fuzz targets in tests/fuzz, which no other
+/// build has: the password in a netrc, or the line that is wrong.
 #[cfg(fuzzing)]
 pub fn fuzz_netrc(text: &[u8], whose: &Identity<'_>) -> Result<Option<Vec<u8>>, usize> {
     netrc::find(text, whose).map(|found| found.map(|word| word.to_vec())).map_err(|flaw| flaw.line)

@@ -1,10 +1,10 @@
 //! The netrc: `machine`, `login` and `password`, as ftp(1) brought them and curl, s-nail and msmtp use them.
 //!
-//! Words are separated by blanks, tabs and line ends. A word can be quoted (`"…"`, `'…'`), and a backslash takes
-//! the sting out of the next character, in quotes (double ones) and without. A line that begins with `#` is a
-//! comment. `machine *.example.com` holds for every name one label deeper (s-nail). `account`, `port` and the
-//! bodies of `macdef` are skipped; `default` is for hosts that no `machine` names. An entry for the user comes before one
-//! without a `login`, whatever their order; otherwise the first one counts.
+//! Words are separated by blanks, tabs and line ends. A word can be quoted (`"…"`, `'…'`), and a backslash takes the
+//! sting out of the next character, in quotes (double ones) and without. A line that begins with `#` is a comment.
+//! `machine *.example.com` holds for every name one label deeper (s-nail). `account`, `port` and the bodies of `macdef`
+//! are skipped; `default` is for hosts that no `machine` names. An entry for the user comes before one without a
+//! `login`, whatever their order; otherwise the first one counts.
 //!
 //! The file must be private (see `file`). A word that cannot be understood is an error with its line; the word
 //! itself is not shown, since it could be the second half of a password with a blank in it.

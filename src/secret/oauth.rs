@@ -13,6 +13,8 @@ use super::shelf::{Kept, Shelf, Turn};
 use super::{Identity, NoSecret, Secret, SecretEnv, obtain};
 use crate::config::OAuth;
 use crate::outcome::printable;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -158,11 +160,17 @@ fn not_kept(why: &str) {
     tracing::warn!(message = "unable", reason = format!("an OAuth token cannot be kept: {why}"));
 }
 
-/// A stranger's words, safe to show, and without our secrets should he repeat them.
+/// A stranger's words, safe to show, and without our secrets should he repeat them: as they are, as he has read them in the
+/// form, or in base64.
 pub(super) fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
     let mut words = words.to_owned();
-    for secret in secrets.iter().flatten() {
-        words = words.replace(&*String::from_utf8_lossy(secret.dangerous_expose()), "****");
+    for secret in secrets.iter().flatten().map(|secret| secret.dangerous_expose()) {
+        let (form, encoded) = (form(&[("", Some(secret))]), Zeroizing::new(STANDARD_NO_PAD.encode(secret)));
+        // Of base64, without the digit that what stands behind has a part in.
+        let forms = [&form[1..], &encoded.as_bytes()[..secret.len() * 8 / 6], secret];
+        for form in forms {
+            words = words.replace(&*String::from_utf8_lossy(form), "****");
+        }
     }
     printable(&words)
 }
@@ -178,7 +186,8 @@ fn refreshing(oauth: &OAuth, refresh: &Secret, client_secret: Option<&Secret>) -
     ])
 }
 
-/// `application/x-www-form-urlencoded`. Who we are goes into a form too (RFC 6749 §2.3.1), which all the large providers take.
+/// `application/x-www-form-urlencoded`. Who we are goes into a
+/// form too (RFC 6749 §2.3.1), which all the large providers take.
 pub(super) fn form(pairs: &[(&str, Option<&[u8]>)]) -> Zeroizing<Vec<u8>> {
     let pairs = pairs.iter().filter_map(|&(name, value)| Some((name, value?)));
     // No octet becomes more than three, so that it does not grow and leave copies.
@@ -236,8 +245,8 @@ pub(super) fn understand(answer: &Answer) -> Result<Granted, String> {
         return Err(match code.as_deref() {
             None => format!("answered with HTTP status {}", answer.status),
             Some("invalid_grant") => format!(
-                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, or \
-                 put a new one where the old one is"
+                "no longer takes the refresh token (invalid_grant{said}); log in again with pillarbox login --oauth, \
+                 or put a new one where the old one is"
             ),
             Some(code @ ("invalid_client" | "unauthorized_client")) => {
                 format!("does not know us ({code}{said}); check client_id and client_secret")
@@ -356,6 +365,11 @@ mod tests {
         let expected = "the token endpoint token.example no longer takes the refresh token (invalid_grant, \"**** is \
             \\x1b[31m no more\"); log in again with pillarbox login --oauth, or put a new one where the old one is";
         assert_eq!(error, expected);
+
+        let secret = Secret::new(b"1//r&\xc3\xa4-secret".to_vec());
+        let said =
+            "refresh_token=1%2F%2Fr%26%C3%A4-secret&x=1//r&\u{e4}-secret MS8vcibDpC1zZWNyZXQ= MS8vcibDpC1zZWNyZXQ6eA==";
+        assert_eq!(shown(said, &[Some(&secret)]), "refresh_token=****&x=**** ****Q= ****Q6eA==");
     }
 
     #[test]
@@ -391,7 +405,7 @@ mod tests {
         let env = env(Some(&dir.path().join("state")), post);
         let got = |oauth: &OAuth| {
             let token = access_token(oauth, &ALICE, &env).unwrap();
-            (text(&token).to_owned(), token.is_kept())
+            (text(&token).to_owned(), token.is_kept)
         };
         assert_eq!(got(&oauth()), ("a-1".to_owned(), false));
         assert_eq!(got(&oauth()), ("a-2".to_owned(), false));

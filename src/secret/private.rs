@@ -15,8 +15,8 @@ pub fn replace(path: &Path, octets: &[u8]) -> io::Result<()> {
     stage(path, octets, 0o600)?.commit()
 }
 
-/// Writes the file, but does not put it in place yet. What is in it when it is 0600 is a secret; another mode is for a file
-/// without one.
+/// Writes the file, but does not put it in place yet. What is in it
+/// when it is 0600 is a secret; another mode is for a file without one.
 pub fn stage<'a>(path: &'a Path, octets: &[u8], mode: u32) -> io::Result<Staged<'a>> {
     let staged = Staged { path, new: beside(path) };
     match fs::remove_file(&staged.new) {
@@ -50,8 +50,8 @@ impl Staged<'_> {
 
 impl Drop for Staged<'_> {
     fn drop(&mut self) {
-        // It is no longer there after a commit. What cannot be removed is as closed as it was made, and the next one to come
-        // takes it away.
+        // It is no longer there after a commit. What cannot be removed is
+        // as closed as it was made, and the next one to come takes it away.
         let _ = fs::remove_file(&self.new);
     }
 }

@@ -1,8 +1,8 @@
 //! Where tokens are kept between runs: a file each, 0600, in a directory of ours, 0700.
 //!
-//! A file is written under a lock, and whole or not at all (see `private`). What is not exactly ours (a link, a file of somebody else's, one that is open to others, one that we have
-//! not written like this) counts as nothing kept, and the next write takes its place. A directory that is not ours
-//! is an error: nothing is put there.
+//! A file is written under a lock, and whole or not at all (see `private`). What is not exactly ours (a link, a file of
+//! somebody else's, one that is open to others, one that we have not written like this) counts as nothing kept, and the
+//! next write takes its place. A directory that is not ours is an error: nothing is put there.
 //!
 //! Errors are sentences for the log: whoever cannot keep a token still has it.
 

@@ -47,7 +47,8 @@ impl fmt::Display for TooMany {
                 let minutes = wait.as_secs().div_ceil(60);
                 write!(
                     f,
-                    "you have sent {limit} letters in this hour, which is all that one user may; the next begins in {minutes} min"
+                    "you have sent {limit} letters in this hour, which is all that one user may; the next begins in \
+                     {minutes} min"
                 )
             }
         }

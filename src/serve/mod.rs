@@ -1,8 +1,8 @@
 //! The service: who comes in by which door, how long each is listened to, and how it all ends.
 //!
 //! One thread waits at the doors; each visitor gets a thread with a small stack, and what is said there is the roof's
-//! business ([`Service::session`]). Nothing here knows SMTP beyond the line that turns a visitor away, nor what a letter
-//! is. Between visitors the process does not wake up, except to tell a watchdog that it lives.
+//! business ([`Service::session`]). Nothing here knows SMTP beyond the line that turns a visitor away, nor what a
+//! letter is. Between visitors the process does not wake up, except to tell a watchdog that it lives.
 //!
 //! A visitor has a time for each command and each letter as a whole ([`Patience`]), however it drips. Too many
 //! visitors, in all or of one user, are turned away with a 421. To stop: the doors close, whoever is between letters is

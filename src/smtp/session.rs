@@ -140,6 +140,10 @@ impl Session {
             broken: false,
             bdat_refused: false,
         };
+        if let Some((_, credentials)) = &terms.auth {
+            // From the first word on: whoever knows it from an earlier session may say it before we do.
+            session.mask(credentials.secret.dangerous_expose());
+        }
         let opened = session.negotiate(terms);
         (session, opened)
     }
@@ -284,8 +288,6 @@ impl Session {
         let bindings = self.stream.tls().map(bindings).unwrap_or_default();
         let mechanism = Mechanism::choose(wanted, &offered, &bindings).map_err(policy)?;
         self.mechanism = Some(mechanism.name());
-        // Also where the mechanism never shows it: a server may know it all the same, and say so.
-        self.mask(credentials.secret.dangerous_expose());
         if !mechanism.is_bound() {
             return self.run(mechanism, credentials, Channel::unbound(&offered, &bindings)).map_err(|(fault, _)| fault);
         }
@@ -470,8 +472,9 @@ impl Session {
                 self.note(&format!("< {}{hyphen}{line}", reply.code));
             }
         }
-        // A challenge is for `auth` alone, which needs it as it came. Anything else may end up in a sentence.
-        if (stage, reply.code) != (Stage::Auth, 334) {
+        // A challenge is for `auth` alone, and what is offered for `capabilities`: they need it as it came, and a password
+        // may be a keyword. Anything else may end up in a sentence.
+        if !matches!((stage, reply.code), (Stage::Auth, 334) | (Stage::Ehlo, 250)) {
             reply.lines = shown;
         }
         // 421: the server closes the channel, whatever it was asked (RFC 5321 §3.8).

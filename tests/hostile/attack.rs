@@ -3,7 +3,7 @@
 use crate::measure::{self, Ended};
 use crate::support::case::text;
 use crate::support::relay::{Act, Dialogue, INSIDE, Letter, Relay, Script, Tls};
-use crate::support::sendmail::Sendmail;
+use crate::support::sendmail::{Sendmail, sendmail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use pillarbox::queue::Queue;
@@ -158,7 +158,8 @@ impl Attack {
         let letter = self.letter();
         let words = ["-oi", "-f", "alice@example.com", "--", "bob@example.org"];
         let ended = match mode {
-            Mode::Off | Mode::Waiting => call(&home, &words, &letter),
+            // It shows the whole dialogue, which must be as clean as a sentence.
+            Mode::Off | Mode::Waiting => call(&home, &[&["-v"], &words[..]].concat(), &letter),
             Mode::Run => {
                 let queued = call(&home, &[&["-odq"], &words[..]].concat(), &letter);
                 if queued.status != Some(0) {
@@ -277,7 +278,7 @@ impl Attack {
 
 /// Runs `sendmail` under watch.
 pub fn call(home: &Sendmail, words: &[&str], input: &[u8]) -> Ended {
-    let mut command = Command::new(crate::support::household::sendmail());
+    let mut command = Command::new(sendmail());
     command.args(words).envs(home.environment().iter().cloned()).current_dir(home.home());
     let path = home.home().join("input");
     fs::write(&path, input).unwrap();

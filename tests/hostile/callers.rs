@@ -3,7 +3,9 @@
 use crate::attack::{call, indiscretions};
 use crate::measure;
 use crate::support::relay::{Dialogue, Relay, Script};
-use crate::support::sendmail::Sendmail;
+use crate::support::running::Ended;
+use crate::support::sendmail::{Sendmail, sendmail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use pillarbox::cli::meaning::mean;
 use pillarbox::cli::options::{self, OPTIONS, Takes, Treatment};
@@ -11,6 +13,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -129,7 +132,7 @@ fn try_command_lines(count: usize, seed: u64) {
                 let mut dice = Dice(seed + worker * 7919);
                 while next.fetch_add(1, Ordering::SeqCst) < count {
                     let (program, words) = command_line(&mut dice, &here);
-                    let mut command = Command::new(crate::support::household::sendmail());
+                    let mut command = Command::new(sendmail());
                     command.arg0(program).args(&words).env_clear().envs(home.environment().iter().cloned());
                     command.current_dir(&here).stdin(File::open(&input).unwrap());
                     let output = command.output().unwrap();
@@ -214,7 +217,7 @@ fn line_ends_in_an_argument_never_become_commands_or_fields() {
             let value = format!("x{tail}");
             let words = [format!("{}{value}", row.spelling), "--".to_owned(), "bob@example.org".to_owned()];
             let ran = home.run(&words, letter);
-            let status = ran.status.expect("no signal");
+            let status = ran.status;
             assert!(status == 0 || (64..=78).contains(&status) && status != 70, "{words:?}: {ran:?}");
             assert!(row.treatment != Treatment::Refused || status == 64, "{words:?}: {ran:?}");
             assert_eq!(indiscretions(&ran.stderr, "what it said"), [""; 0], "{words:?}");
@@ -227,7 +230,7 @@ fn line_ends_in_an_argument_never_become_commands_or_fields() {
             format!("Bob {tail} <bob@example.org>"),
         ] {
             let ran = home.run(&["--", &word], letter);
-            assert!(ran.status == Ok(64) || ran.status == Ok(0), "{word:?}: {ran:?}");
+            assert!(ran.status == 64 || ran.status == 0, "{word:?}: {ran:?}");
         }
     }
     is_clean(&relay.finish()).unwrap();
@@ -330,6 +333,38 @@ fn no_header_breaks_the_reader_or_swells_it() {
 }
 
 #[test]
+fn no_word_that_the_administrator_s_tool_quotes_plays_with_the_terminal() {
+    let home = Sendmail::new("default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n");
+    let dirty = "\u{1b}[2J\u{9b}31m\u{202e}\r";
+    let option = format!("--{dirty}");
+    for before in [
+        &[][..],
+        &["queue"],
+        &["queue", "show"],
+        &["queue", "list", "--from"],
+        &["check"],
+        &["serve", "-C"],
+        &["mail", "-S"],
+        &["login"],
+        &["import"],
+        &["completions"],
+        &["sandbox"],
+        &["init"],
+    ] {
+        for word in [dirty, &option] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_pillarbox"));
+            command.args(before).arg(word).env_clear().envs(home.environment().iter().cloned());
+            let output = command.current_dir(home.home()).stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+            assert_eq!(indiscretions(&said, "what it said"), [""; 0], "{before:?} {word:?}");
+            assert!(!said.contains('\u{202e}'), "{before:?} {word:?}: {said:?}");
+            let status = output.status.code();
+            assert!(status.is_some_and(|status| (64..=78).contains(&status) && status != 70), "{before:?}: {status:?}");
+        }
+    }
+}
+
+#[test]
 fn a_hundred_thousand_recipients_are_all_kept() {
     let home = Sendmail::new(
         "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
@@ -358,7 +393,7 @@ fn a_body_of_two_gigabytes_takes_no_memory() {
     let mut much = Command::new("/bin/sh");
     much.args(["-c", "printf 'Subject: x\\n\\n'; yes 'two gigabytes of this are a lot' | head -c 2147483648"]);
     let mut much = much.stdout(Stdio::piped()).spawn().unwrap();
-    let mut command = Command::new(crate::support::household::sendmail());
+    let mut command = Command::new(sendmail());
     command.args(["-odq", "bob@example.org"]).envs(home.environment().iter().cloned()).current_dir(home.home());
     let ended = measure::run_for(&command, much.stdout.take().unwrap().into(), home.home(), Duration::from_mins(10));
     much.wait().unwrap();
@@ -446,7 +481,7 @@ fn no_environment_makes_it_fail_write_elsewhere_or_speak() {
         }
         let before = tree(home.home());
         let ran = home.run(&["bob@example.org"], b"Subject: x\n\nhello\n");
-        assert_eq!((ran.status, &*ran.stdout, &*ran.stderr), (Ok(0), "", ""), "{name}");
+        assert_eq!((ran.status, &*ran.stdout, &*ran.stderr), (0, "", ""), "{name}");
         let made: Vec<_> = tree(home.home()).difference(&before).cloned().collect();
         assert!(made.is_empty(), "{name}: {made:?}");
         let heard = relay.finish();
@@ -469,6 +504,7 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
         ("3>&1 4>&1 5>&1", 0),
         ("<&-", 0),
         ("<&- >&- 2>&-", 0),
+        ("0>/dev/null", 74),
         ("</", 74),
         ("</ >&- 2>&-", 74),
         ("</dev/null", 0),
@@ -485,14 +521,9 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
         }
         let home = home.through(&format!("exec \"$@\" {how}"));
         for words in [&["-v", "bob@example.org"][..], &["-bp"], &["-qf"]] {
-            let before = crate::support::household::Ended::of(
+            let before = Ended::of(
                 Command::new("/bin/sh")
-                    .args([
-                        "-c",
-                        &format!("exec \"$@\" {how}"),
-                        "sh",
-                        &crate::support::household::sendmail().display().to_string(),
-                    ])
+                    .args(["-c", &format!("exec \"$@\" {how}"), "sh", &sendmail().display().to_string()])
                     .args(words)
                     .env_clear()
                     .envs(home.environment().iter().cloned())
@@ -510,12 +541,8 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
         drop(relay.finish());
         let good = Relay::start(Script::open());
         home.configure(&good, "tls = \"none\"\nuser =\npassword =\n", "");
-        let plain = Command::new(crate::support::household::sendmail())
-            .arg("-qf")
-            .env_clear()
-            .envs(home.environment().iter().cloned())
-            .status()
-            .unwrap();
+        let plain =
+            Command::new(sendmail()).arg("-qf").env_clear().envs(home.environment().iter().cloned()).status().unwrap();
         assert!(plain.success());
         let heard = good.finish();
         let got: Vec<_> = heard.iter().flat_map(|dialogue| &dialogue.letters).collect();
@@ -527,6 +554,41 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
                 "{how}"
             );
         }
+    }
+}
+
+/// Whoever shares a pipe or a terminal with us can make it one that does not block.
+#[test]
+fn a_standard_input_that_does_not_block_is_waited_for() {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    let letter: &[u8] = b"Subject: whole\n\nhello\n";
+    let dialogue: &[u8] = b"EHLO x\nMAIL FROM:<a@b.example>\nRCPT TO:<bob@example.org>\nDATA\nx: y\n\nhello\n.\nQUIT\n";
+    for (words, input) in [(&["-odq", "bob@example.org"][..], letter), (&["-odq", "-bs"], dialogue)] {
+        let home = Sendmail::new(
+            "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
+        );
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let ours = reader.try_clone().unwrap();
+        let mut command = Command::new(crate::support::sendmail::sendmail());
+        command.args(words).env_clear().envs(home.environment().iter().cloned());
+        let mut child = command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(command);
+        for piece in input.chunks(7) {
+            writer.write_all(piece).unwrap();
+            let is_read = || poll(&mut [PollFd::new(ours.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() == 0;
+            // From then on it looks for the next one.
+            while !is_read() && child.try_wait().unwrap().is_none() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        drop((ours, writer));
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        let kept: Vec<_> = fs::read_dir(home.queue().join("letters")).unwrap().map(|one| one.unwrap().path()).collect();
+        assert_eq!(kept.len(), 1, "{words:?}: {output:?}");
+        let kept = fs::read(&kept[0]).unwrap();
+        assert!(memchr::memmem::find(&kept, b"\r\n\r\nhello\r\n").is_some(), "{words:?}: {}", kept.escape_ascii());
     }
 }
 
@@ -542,7 +604,7 @@ fn a_caller_who_stalls_keeps_no_relay_waiting_and_can_be_ended() {
         assert_eq!(relay.connections(), 0);
         running.signal(signal);
         let ran = running.ended();
-        assert_eq!(ran.status, Ok(75), "{signal}: {ran:?}");
+        assert_eq!(ran.status, 75, "{signal}: {ran:?}");
         assert_eq!(relay.finish().len(), 0);
         assert_eq!(fs::read_dir(home.queue().join("letters")).map_or(0, Iterator::count), 0);
     }
@@ -606,6 +668,40 @@ fn whatever_lies_where_a_file_should_hangs_nobody_up_and_loses_nothing() {
             drop(relay.finish());
         }
     }
+}
+
+#[test]
+fn wherever_the_queue_cannot_be_the_letter_is_the_caller_s_and_told_to_be() {
+    let relay = Relay::start(Script::open().on("RCPT", "451 4.7.1 later"));
+    let home = Sendmail::to(&relay);
+    home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
+    let at = |name: &str| home.home().join(name);
+    std::os::unix::fs::symlink("/nonexistent/volume", at("dangling")).unwrap();
+    std::os::unix::fs::symlink(at("round"), at("round")).unwrap();
+    fs::write(at("file"), b"").unwrap();
+    let places = [
+        at("dangling/state/queue"),
+        at("dangling/queue"),
+        at("dangling"),
+        at("round/queue"),
+        at("file/queue"),
+        at(&"long".repeat(100)).join("queue"),
+        at(&"deep/".repeat(1000)),
+        PathBuf::from("/proc/nothing/queue"),
+        PathBuf::from("/proc/queue"),
+    ];
+    for place in places {
+        let mut command = Command::new(crate::support::sendmail::sendmail());
+        command.arg("bob@example.org").envs(home.environment().iter().cloned());
+        command.env("PILLARBOX_QUEUE_DIR", &place).current_dir(home.home());
+        fs::write(at("input"), "Subject: x\n\nhello\n").unwrap();
+        let ended = measure::run(&command, Stdio::from(File::open(at("input")).unwrap()), home.home());
+        let said = String::from_utf8_lossy(&ended.said).into_owned();
+        assert_eq!(ended.status, Some(73), "{}: {said}", place.display());
+        assert!(said.ends_with("nothing was sent and nothing is kept\n"), "{}: {said}", place.display());
+        assert!(!place.exists(), "{}", place.display());
+    }
+    drop(relay.finish());
 }
 
 /// The library that reads them would open a FIFO and wait, and read a device to its end.

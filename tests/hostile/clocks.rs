@@ -1,9 +1,8 @@
 //! Clocks that jump by years, in either direction: no letter is given up for it, and none waits for the clock.
 
-use crate::support::household;
 use crate::support::peer;
 use crate::support::relay::{Relay, Script};
-use crate::support::sendmail::Sendmail;
+use crate::support::sendmail::{Sendmail, sendmail};
 use std::fs;
 use std::process::{Command, Stdio};
 
@@ -18,7 +17,7 @@ fn home() -> (Relay, Sendmail) {
 /// Runs `sendmail` at a time, as faketime(1) understands it.
 fn at(home: &Sendmail, time: &str, words: &[&str]) {
     let mut command = Command::new("faketime");
-    command.args(["-f", time]).arg(household::sendmail()).args(words).env_clear();
+    command.args(["-f", time]).arg(sendmail()).args(words).env_clear();
     command
         .envs(home.environment().iter().cloned())
         .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")

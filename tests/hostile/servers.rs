@@ -329,7 +329,7 @@ fn auth() -> Vec<Attack> {
     let plain = |name: &str, script: Script, verdict| Attack::new(format!("AUTH: {name}"), way, script, verdict);
     let offering = |mechanisms: &str| way.script().mechanisms(mechanisms);
     let first = BASE64_OF_PLAIN;
-    let mut rows = vec![
+    vec![
         plain(
             "none any more inside TLS",
             offering("")
@@ -365,6 +365,25 @@ fn auth() -> Vec<Attack> {
             offering("LOGIN").on("AUTH", Act::Converse(|_| "334 UGFzc3dvcmQ6".to_owned())),
             Deferred(76),
         ),
+        plain(
+            "the password in a greeting that turns us away",
+            on(way, GREETING, Act::Say(format!("554-{PASSWORD}\n554 {first}"))),
+            Deferred(69),
+        )
+        .without_password(),
+        plain("the password in the greeting", on(way, GREETING, Act::Say(format!("220 {PASSWORD}"))), Relayed),
+        plain(
+            "the password among what is offered",
+            on(way, "EHLO", Act::Say(format!("250-relay.example {PASSWORD}\n250-{first}\n250 STARTTLS")))
+                .on(&inside("EHLO"), Act::Say(format!("250-{PASSWORD}\n250-{PASSWORD}\n250 AUTH PLAIN"))),
+            Relayed,
+        ),
+        plain(
+            "the password when STARTTLS is put off",
+            on(way, "STARTTLS", Act::Say(format!("454 {PASSWORD}"))),
+            Deferred(75),
+        )
+        .without_password(),
         plain("530 at MAIL", on(way, "MAIL", "530 5.7.0 log in first"), Deferred(69)),
         plain(
             "the password in the refusal of a recipient",
@@ -381,8 +400,16 @@ fn auth() -> Vec<Attack> {
             on(way, "MAIL", Act::Raw(format!("{PASSWORD}\r\n").into_bytes())),
             Deferred(76),
         ),
-    ];
-    let lies: [(&str, Answer, Verdict); 18] = [
+    ]
+}
+
+/// SCRAM.
+fn scram() -> Vec<Attack> {
+    let attack = |name: &str, says: Answer, verdict| {
+        let script = Way::LoggedIn.script().mechanisms("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
+        Attack::new(format!("SCRAM: {name}"), Way::LoggedIn, script, verdict).without_password()
+    };
+    let lies: [(&str, Answer, Verdict); 20] = [
         ("the truth", |heard| scram::says(heard, Lie::None), Relayed),
         ("a nonce of its own", |heard| scram::says(heard, Lie::OtherNonce), Deferred(76)),
         ("no nonce of its own", |heard| scram::says(heard, Lie::BareNonce), Deferred(76)),
@@ -401,19 +428,10 @@ fn auth() -> Vec<Attack> {
         ("success at once", |heard| scram::says(heard, Lie::AtOnce), Deferred(76)),
         ("an error that plays with the terminal", |heard| scram::says(heard, Lie::Error), Deferred(77)),
         ("challenges without end", |heard| scram::says(heard, Lie::Endless), Deferred(76)),
+        ("garbage", |heard| scram::says(heard, Lie::Garbage), Deferred(76)),
+        ("nothing", |heard| scram::says(heard, Lie::Empty), Deferred(76)),
     ];
-    for (name, says, verdict) in lies {
-        let script = offering("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
-        rows.push(Attack::new(format!("SCRAM: {name}"), way, script, verdict).without_password());
-    }
-    for (name, says) in [
-        ("garbage", (|heard| scram::says(heard, Lie::Garbage)) as Answer),
-        ("nothing", |heard| scram::says(heard, Lie::Empty)),
-    ] {
-        let script = offering("SCRAM-SHA-256").on("AUTH", Act::Converse(says));
-        rows.push(Attack::new(format!("SCRAM: {name}"), way, script, Deferred(76)).without_password());
-    }
-    rows
+    lies.into_iter().map(|(name, says, verdict)| attack(name, says, verdict)).collect()
 }
 
 /// What a server says to what it has heard.
@@ -439,6 +457,7 @@ pub fn table() -> Vec<Attack> {
         }
     }
     rows.extend(auth());
+    rows.extend(scram());
     rows
 }
 

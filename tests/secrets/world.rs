@@ -2,9 +2,9 @@
 
 use crate::marks::{CLIENT, PASSWORD, REFRESH, ROTATED, TOKEN, told};
 use crate::support::desktop::{Desktop, PROGRAMS};
-use crate::support::household::Ended;
 use crate::support::peer::here;
 use crate::support::relay::Relay;
+use crate::support::running::Ended;
 use crate::support::sendmail::Sendmail;
 use crate::support::tokens::{Does, Tokens, grant};
 use std::fs;

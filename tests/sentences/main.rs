@@ -1,8 +1,9 @@
 //! Every sentence that a person may hear, as it is heard: `tests/sentences/golden.txt`.
 //!
-//! Each scene runs the real program and writes down its exit status and what it printed, with the names that change from
-//! run to run replaced. A sentence that changes changes the file, which is read as a whole by whoever changes it: each says
-//! what happened, to whom, in the server's words, and what happens next. `BLESS=1 cargo test --test sentences` writes it.
+//! Each scene runs the real program and writes down its exit status and what it printed, with
+//! the names that change from run to run replaced. A sentence that changes changes the file,
+//! which is read as a whole by whoever changes it: each says what happened, to whom, in the
+//! server's words, and what happens next. `BLESS=1 cargo test --test sentences` writes it.
 
 #[path = "../support/mod.rs"]
 mod support;

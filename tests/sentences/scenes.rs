@@ -140,7 +140,7 @@ impl Scene {
         }
         if let Some(words) = &self.before {
             let ran = world.run(words, LETTER.as_bytes());
-            assert_eq!(ran.status, Ok(0), "{}: {ran:?}", self.name);
+            assert_eq!(ran.status, 0, "{}: {ran:?}", self.name);
         }
         world = world.called(self.program);
         let ids = ids(&world);
@@ -150,8 +150,7 @@ impl Scene {
             self.words.iter().map(|word| word.replace("QUEUEID", id).replace("HOME", &place)).collect();
         let ran = world.run(&words, self.input.as_bytes());
         let mut text = format!("## {}\n$ {} {}\n", self.name, self.program, self.words.join(" ").escape_debug());
-        let status = ran.status.map_or_else(|signal| format!("signal {signal}"), |status| status.to_string());
-        let _ = writeln!(text, "= {status}");
+        let _ = writeln!(text, "= {}", ran.status);
         let is_dialogue = |line: &&str| self.said_only && ["> ", "< ", "* "].iter().any(|mark| line.starts_with(mark));
         for line in ran.stdout.lines().chain(ran.stderr.lines()).filter(|line| !is_dialogue(line)) {
             if self.only_faults && !line.contains('✗') {
@@ -254,8 +253,10 @@ fn configuration() -> Vec<Scene> {
     vec![
         scene("what is not TOML").config("[account.work\nhost = \"x\"\n"),
         scene("every kind of mistake at once").config(
-            "defualt = \"work\"\n[account.work]\nhosst = \"relay.example\"\nport = \"many\"\ntls = \"maybe\"\nuser = 3\n\
-             timeout = \"soon\"\npin = \"sha256:12\"\nfallback = \"spare\"\n[queue]\nlifetime = \"0\"\ndeadline = \"4\"\n",
+            "defualt = \"work\"\n[account.work]\nhosst = \"relay.example\"\nport = \"many\"\ntls = \"maybe\"\n\
+             user = 3\n\
+             timeout = \"soon\"\npin = \"sha256:12\"\nfallback = \"spare\"\n[queue]\nlifetime = \"0\"\n\
+             deadline = \"4\"\n",
         ),
         scene("an account without a host").config("[account.work]\nuser = \"a\"\n"),
         scene("no account").config("domain = \"example.org\"\n"),
@@ -264,8 +265,12 @@ fn configuration() -> Vec<Scene> {
             .config("[account.work]\nhost = \"h\"\nuser = \"a\"\npassword = \"p\"\n")
             .file("config.toml", "", 0o644),
         scene("a file that is not there").words(&["-C", "/nonexistent.toml", "bob@example.org"]),
-        scene("aliases that lead in a circle").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"b\"\nb = \"a\"\n").words(&["a"]),
-        scene("an alias that runs a program").config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\n").words(&["a"]),
+        scene("aliases that lead in a circle")
+            .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"b\"\nb = \"a\"\n")
+            .words(&["a"]),
+        scene("an alias that runs a program")
+            .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\n")
+            .words(&["a"]),
         scene("aliases with several mistakes")
             .program("newaliases")
             .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
@@ -273,9 +278,11 @@ fn configuration() -> Vec<Scene> {
         scene("a letter that they do not concern")
             .config("[account.work]\nhost = \"h\"\n[aliases]\na = \"|/bin/sh\"\nb = \"/var/mail/b\"\n")
             .words(&["-odq", "c"]),
-        scene("an alias file with mistakes").program("newaliases").words(&[]).config(
-            "alias_file = \"HOME/aliases\"\n[account.work]\nhost = \"h\"\n",
-        ).file("aliases", "root ops@example.org\nops: |/bin/sh\nx: :include:/nonexistent\n", 0o600),
+        scene("an alias file with mistakes")
+            .program("newaliases")
+            .words(&[])
+            .config("alias_file = \"HOME/aliases\"\n[account.work]\nhost = \"h\"\n")
+            .file("aliases", "root ops@example.org\nops: |/bin/sh\nx: :include:/nonexistent\n", 0o600),
     ]
 }
 
@@ -466,12 +473,17 @@ fn setting_up() -> Vec<Scene> {
         tool("init where a configuration is").words(&["init"]).input(""),
         tool("import of what is not there").words(&["import", "/nonexistent/msmtprc"]),
         tool("import of what nobody knows").words(&["import", "HOME/strange.conf"]).file("strange.conf", "x\n", 0o600),
-        tool("import without a relay")
-            .words(&["import", "--from", "postfix", "HOME/main.cf"])
-            .file("main.cf", "myhostname = box.example\n", 0o600),
-        tool("import")
-            .words(&["import", "HOME/msmtprc"])
-            .file("msmtprc", "account work\nhost relay.example\nport 587\ntls on\nauth on\nuser a\npassword s3cret\nfrom a@example.com\n", 0o600),
+        tool("import without a relay").words(&["import", "--from", "postfix", "HOME/main.cf"]).file(
+            "main.cf",
+            "myhostname = box.example\n",
+            0o600,
+        ),
+        tool("import").words(&["import", "HOME/msmtprc"]).file(
+            "msmtprc",
+            "account work\nhost relay.example\nport 587\ntls on\nauth on\nuser a\npassword s3cret\n\
+                              from a@example.com\n",
+            0o600,
+        ),
         tool("completions for a shell that nobody knows").words(&["completions", "tcsh"]),
     ]
 }

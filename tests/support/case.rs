@@ -1,11 +1,12 @@
 //! A delivery as data: what goes in, and what must come out at the relay and at the caller.
 //!
-//! What a case does not mention is expected to be as on a good day: status 0, nothing said, all input read, one connection
-//! with one letter whose `SIZE=` was right and whose line ends are CRLF. A case that [`is known`](Case::known) to
-//! fail goes red when it no longer does.
+//! What a case does not mention is expected to be as on a good day: status 0, nothing said, all input read, one
+//! connection with one letter whose `SIZE=` was right and whose line ends are CRLF. A case that [`is
+//! known`](Case::known) to fail goes red when it no longer does.
 
 use super::relay::{Dialogue, Letter, Relay, Script};
-use super::sendmail::{Ran, Sendmail};
+use super::running::Ended;
+use super::sendmail::Sendmail;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -31,7 +32,7 @@ pub struct Case {
 }
 
 /// What else must hold.
-pub type Also = Box<dyn Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String> + Send + Sync>;
+pub type Also = Box<dyn Fn(&Sendmail, &Ended, &[Dialogue]) -> Result<(), String> + Send + Sync>;
 
 /// A case in which `sendmail bob@example.org` gets a small letter.
 pub fn case(name: &str) -> Case {
@@ -179,7 +180,7 @@ impl Case {
     #[must_use]
     pub fn also(
         mut self,
-        holds: impl Fn(&Sendmail, &Ran, &[Dialogue]) -> Result<(), String> + Send + Sync + 'static,
+        holds: impl Fn(&Sendmail, &Ended, &[Dialogue]) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.also.push(Box::new(holds));
         self
@@ -224,8 +225,8 @@ impl Case {
         let heard = relay.finish();
 
         let mut wrong = Vec::new();
-        if ran.status != Ok(self.status) {
-            wrong.push(format!("status {:?}, not {}", ran.status, self.status));
+        if ran.status != self.status {
+            wrong.push(format!("status {}, not {}", ran.status, self.status));
         }
         if !ran.stdout.is_empty() {
             wrong.push(format!("printed {:?}", ran.stdout));

@@ -1,6 +1,6 @@
 //! A real Dovecot. One does nothing but SASL, for a Postfix to ask: every mechanism that it has, passwords from a file,
-//! and access tokens that it asks an endpoint of the test's about (RFC 7662). The other is a mail store that is reached by
-//! LMTP, with STARTTLS or over a UNIX socket.
+//! and access tokens that it asks an endpoint of the test's about (RFC 7662). The other is a mail store that is reached
+//! by LMTP, with STARTTLS or over a UNIX socket.
 
 use super::authority::Authority;
 use super::peer::{Running, free_port, here, program, wait_for};

@@ -1,16 +1,12 @@
 //! Somebody who sends mail: a home with a configuration and a queue in it, and `sendmail` as its callers start it.
 
+use super::running::Ended;
+use super::sendmail::sendmail;
 use std::fs::{self, Permissions};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-
-/// The drop-in under test. `SENDMAIL_UNDER_TEST` names another, to see how that one fares.
-pub fn sendmail() -> PathBuf {
-    std::env::var_os("SENDMAIL_UNDER_TEST").map_or_else(|| env!("CARGO_BIN_EXE_sendmail").into(), PathBuf::from)
-}
+use std::process::Command;
 
 /// A home in a temporary directory.
 pub struct Household {
@@ -90,54 +86,5 @@ impl Household {
     /// Asserts that nothing is left in the queue.
     pub fn assert_queue_is_empty(&self) {
         assert_eq!(self.mailq(), "Mail queue is empty\n");
-    }
-}
-
-/// How a program ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its exit status; -1 for death by signal.
-    pub status: i32,
-    /// What it printed.
-    pub stdout: String,
-    /// What it complained.
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Runs it with that standard input. A program that does not read all of it is none of our business.
-    pub fn of(command: &mut Command, input: &[u8]) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let mut stdin = child.stdin.take().unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let _ = stdin.write_all(input);
-            });
-            child.wait_with_output().unwrap().into()
-        })
-    }
-
-    /// Asserts what a caller expects of a letter that went well.
-    pub fn silent_success(&self) {
-        assert_eq!((self.status, &*self.stdout, &*self.stderr), (0, "", ""));
-    }
-
-    /// Asserts the status, and that the complaint names all of these.
-    pub fn says(&self, status: i32, words: &[&str]) {
-        assert_eq!(self.status, status, "{self:?}");
-        for word in words {
-            assert!(self.stderr.contains(word), "no {word:?} in {:?}", self.stderr);
-        }
-    }
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        Self {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
     }
 }

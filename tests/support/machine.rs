@@ -1,6 +1,6 @@
 //! A machine with a service: `pillarbox serve` under a user of its own, and those who send by it.
 
-use super::household::Ended;
+use super::running::Ended;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs::{self, Permissions};

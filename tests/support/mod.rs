@@ -5,7 +5,7 @@
 //! octets on the wire, status and standard error out. What a test does not mention must be as it is on a good
 //! day: one connection, status 0, nothing said.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 pub mod authority;
@@ -22,6 +22,7 @@ pub mod opensmtpd;
 pub mod peer;
 pub mod postfix;
 pub mod relay;
+pub mod running;
 pub mod screen;
 pub mod sendmail;
 pub mod server;

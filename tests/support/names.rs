@@ -1,5 +1,5 @@
-//! The DNS of a test: Knot has the zones and signs those that shall be signed, Unbound at `127.0.0.1:53` resolves and checks
-//! signatures. For a network of the test's own (`network`), where that port is free.
+//! The DNS of a test: Knot has the zones and signs those that shall be signed, Unbound at `127.0.0.1:53` resolves and
+//! checks signatures. For a network of the test's own (`network`), where that port is free.
 
 use super::peer::{Running, here, run, wait_for};
 use std::fmt::Write;

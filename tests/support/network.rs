@@ -1,6 +1,6 @@
 //! A network of the test's own: loopback and nothing else, where every address and every port is free, and a
-//! resolv.conf(5) that leads to it. The thread that asks for it lives in network and mount namespaces of its own from then
-//! on, and so do the threads and the programs that it starts.
+//! resolv.conf(5) that leads to it. The thread that asks for it lives in network and mount namespaces of its own from
+//! then on, and so do the threads and the programs that it starts.
 
 use super::peer::run;
 use nix::mount::{MsFlags, mount};
@@ -37,8 +37,8 @@ pub fn apart(addresses: &[&str], test: impl FnOnce() + Send) {
     });
 }
 
-/// A port that swallows packets: whoever listens there takes no more connections, and the kernel drops what comes beyond
-/// its queue.
+/// A port that swallows packets: whoever listens there takes no more
+/// connections, and the kernel drops what comes beyond its queue.
 pub struct BlackHole(#[expect(dead_code, reason = "it is held open")] Vec<Socket>);
 
 impl BlackHole {

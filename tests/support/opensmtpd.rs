@@ -1,6 +1,6 @@
-//! A real OpenSMTPD, as a provider would run it: submission with STARTTLS or implicit TLS, a password, unknown recipients
-//! refused, Maildirs behind it. Its package is unpacked only, and runs in namespaces of its own, `unpacked`. What Debian
-//! 12's cannot do by itself is in `opensmtpd.c`.
+//! A real OpenSMTPD, as a provider would run it: submission with STARTTLS or implicit TLS, a password, unknown
+//! recipients refused, Maildirs behind it. Its package is unpacked only, and runs in namespaces of its own, `unpacked`.
+//! What Debian 12's cannot do by itself is in `opensmtpd.c`.
 
 use super::authority::Authority;
 use super::peer::{Running, free_port, here, run, wait_for};

@@ -1,37 +1,19 @@
 //! The real `sendmail`, run as callers run it, in a world of its own.
 //!
 //! It gets an empty environment but for what a test gives it, a home that is empty but for its configuration,
-//! and a queue of its own. It is killed, and the test fails, if it has not ended after [`WATCHDOG`].
+//! and a queue of its own; it is told where they are. A [`Household`](super::household::Household) is one that looks
+//! where everybody's are.
 
 use super::relay::Relay;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use super::running::{Ended, Running};
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-/// No run may take longer.
-pub const WATCHDOG: Duration = Duration::from_mins(1);
-
-/// What a caller sees of a run.
-#[derive(Debug)]
-pub struct Ran {
-    /// `Err` is a signal.
-    pub status: Result<i32, i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-    /// Whether standard input was read to its end (no EPIPE for the caller).
-    pub read_all: bool,
+/// The drop-in under test. `SENDMAIL_UNDER_TEST` names another, to see how that one fares.
+pub fn sendmail() -> PathBuf {
+    std::env::var_os("SENDMAIL_UNDER_TEST").map_or_else(|| env!("CARGO_BIN_EXE_sendmail").into(), PathBuf::from)
 }
 
 /// A `sendmail` and its world.
@@ -133,7 +115,7 @@ impl Sendmail {
     }
 
     /// Runs it to its end.
-    pub fn run<W: AsRef<OsStr>>(&self, words: &[W], input: &[u8]) -> Ran {
+    pub fn run<W: AsRef<OsStr>>(&self, words: &[W], input: &[u8]) -> Ended {
         let mut running = self.start(words);
         running.feed(input);
         running.end()
@@ -146,7 +128,7 @@ impl Sendmail {
         std::fs::create_dir_all(program.parent().unwrap()).unwrap();
         let ours = match self.called.as_str() {
             "pillarbox" | "mail" | "mailx" => env!("CARGO_BIN_EXE_pillarbox").into(),
-            _ => super::household::sendmail(),
+            _ => sendmail(),
         };
         if let Err(error) = std::os::unix::fs::symlink(ours, &program) {
             // Another call, maybe at this moment in another thread, has made it.
@@ -161,115 +143,8 @@ impl Sendmail {
             }
         };
         command.args(words).env_clear().envs(self.environment.iter().cloned()).current_dir(self.home());
-        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = child.unwrap();
-        let (stdout, stderr) = (hear(child.stdout.take().unwrap()), hear(child.stderr.take().unwrap()));
-        let (tell, input) = channel::<Vec<u8>>();
-        let mut stdin = child.stdin.take().unwrap();
-        let pending = Arc::new(AtomicUsize::new(0));
-        let left = Arc::clone(&pending);
-        let fed = thread::spawn(move || {
-            input.iter().all(|octets| {
-                let is_taken = stdin.write_all(&octets).is_ok();
-                left.fetch_sub(1, Ordering::SeqCst);
-                is_taken
-            })
-        });
-        Running { child, input: Some(tell), pending, fed: Some(fed), stdout, stderr }
+        Running::of(&mut command)
     }
-}
-
-/// A `sendmail` under way. Dropped before its end, it is killed.
-pub struct Running {
-    child: Child,
-    input: Option<Sender<Vec<u8>>>,
-    /// Pieces of input that are not written yet.
-    pending: Arc<AtomicUsize>,
-    fed: Option<JoinHandle<bool>>,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-}
-
-impl Running {
-    /// Its process, for whoever looks into it.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Gives it input, without an end yet.
-    pub fn feed(&mut self, octets: &[u8]) {
-        if let Some(input) = &self.input {
-            self.pending.fetch_add(1, Ordering::SeqCst);
-            // Whether it is taken is seen at the end.
-            let _ = input.send(octets.to_vec());
-        }
-    }
-
-    /// Waits until it has read all that it was given so far, but for what a pipe holds.
-    pub fn wait_until_fed(&self) {
-        let until = Instant::now() + WATCHDOG;
-        while self.pending.load(Ordering::SeqCst) > 0 {
-            assert!(Instant::now() < until, "sendmail does not read");
-            thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// Ends its input.
-    pub fn hang_up(&mut self) {
-        self.input = None;
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
-    }
-
-    /// Ends its input and waits until it has ended.
-    pub fn end(mut self) -> Ran {
-        self.hang_up();
-        self.ended()
-    }
-
-    /// Waits until it has ended by itself, its input still open.
-    pub fn ended(&mut self) -> Ran {
-        let until = Instant::now() + WATCHDOG;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < until, "sendmail has not ended after {WATCHDOG:?}");
-            thread::sleep(Duration::from_millis(2));
-        };
-        self.hang_up();
-        let said = |pipe: &Receiver<String>| {
-            pipe.recv_timeout(WATCHDOG).expect("somebody whom sendmail has left behind holds its output")
-        };
-        Ran {
-            status: status.code().ok_or_else(|| status.signal().unwrap_or_default()),
-            stdout: said(&self.stdout),
-            stderr: said(&self.stderr),
-            read_all: self.fed.take().is_some_and(|fed| fed.join().unwrap()),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Our own child, and harmless where it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Reads to the end, in a thread of its own.
-fn hear(mut pipe: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, heard) = channel();
-    thread::spawn(move || {
-        let mut octets = Vec::new();
-        let _ = pipe.read_to_end(&mut octets);
-        let _ = tell.send(String::from_utf8_lossy(&octets).into_owned());
-    });
-    heard
 }
 
 /// The account of `alice` at a relay, which is also the default, in TOML; the queue never runs by itself.

@@ -46,8 +46,8 @@ impl Terminal {
     /// Gives a command on an empty screen, and what it has written there when it has ended.
     pub fn run(&self, command: &str) -> String {
         static RUNS: AtomicUsize = AtomicUsize::new(0);
-        // The screen is cleared by the same line, whose own echo goes with that; the mark is not in the words, nor on any
-        // screen before this one.
+        // The screen is cleared by the same line, whose own echo goes with that; the mark is not in the words, nor on
+        // any screen before this one.
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         self.type_in(&[&format!("clear; {command}; echo E''ND{number}"), "Enter"]);
         let mark = format!("END{number}");

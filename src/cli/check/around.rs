@@ -160,8 +160,8 @@ fn beside() -> Option<PathBuf> {
     this.exists().then_some(this)
 }
 
-/// Whether a program is the drop-in, of whatever version and wherever it lies, or a script that sets it up: each knows the
-/// variable that names a configuration.
+/// Whether a program is the drop-in, of whatever version and wherever it lies, or a script that sets it up: each knows
+/// the variable that names a configuration.
 fn is_ours(file: &Path) -> bool {
     let mut octets = Vec::new();
     let read = File::open(file).and_then(|file| file.take(PROGRAM).read_to_end(&mut octets));

@@ -1,7 +1,7 @@
 //! What people do about what is wrong: a sentence for each fault that somebody can mend.
 //!
-//! The fault says what happened, in the server's words; here stands what to do next, and where. What needs no more words
-//! than the fault has already is left alone.
+//! The fault says what happened, in the server's words; here stands what to do next, and where. What needs no more
+//! words than the fault has already is left alone.
 
 use crate::config::{Account, Host as Relay, PasswordSource, Tls};
 use crate::outcome::{Cause, Fault, Reply, Stage};
@@ -13,11 +13,13 @@ use std::path::Path;
 const PROVIDERS: [(&str, &str); 8] = [
     (
         "gmail.com",
-        "Google takes an app password (myaccount.google.com, Security, 2-Step Verification) or OAuth, never the account's own password.",
+        "Google takes an app password (myaccount.google.com, Security, 2-Step Verification) or OAuth, never the \
+         account's own password.",
     ),
     (
         "googlemail.com",
-        "Google takes an app password (myaccount.google.com, Security, 2-Step Verification) or OAuth, never the account's own password.",
+        "Google takes an app password (myaccount.google.com, Security, 2-Step Verification) or OAuth, never the \
+         account's own password.",
     ),
     (
         "office365.com",
@@ -60,10 +62,13 @@ pub(super) fn secret(source: &PasswordSource, account: &Account) -> Option<Strin
     let user = account.user.as_deref().unwrap_or_default();
     Some(match source {
         PasswordSource::Command(_) | PasswordSource::Eval(_) => {
-            "Run the command by hand, as this user and without a terminal on its standard input: its first line must be the password.".to_owned()
+            "Run the command by hand, as this user and without a terminal on its standard input: its first line must \
+             be the password."
+                .to_owned()
         }
         PasswordSource::Credential(name) => format!(
-            "Only the service can read it: LoadCredential={name}:FILE in its unit, and systemctl status pillarbox says whether it could."
+            "Only the service can read it: LoadCredential={name}:FILE in its unit, and systemctl status pillarbox says \
+             whether it could."
         ),
         PasswordSource::Netrc(_) => format!("It needs a line: machine HOST login {user} password PASSWORD"),
         PasswordSource::Keyring(_) => format!("pillarbox login {} puts it there.", account.name),
@@ -91,7 +96,8 @@ pub(super) fn fault(fault: &Fault, account: &Account, examined: &Examined, file:
             Some(format!("Many networks block port 25: try port = 587, or 465 with tls = \"implicit\", under {place}."))
         }
         (Stage::Connect, Cause::Network(why)) if why.contains("refused") => Some(format!(
-            "Nobody listens there: is it the port that the provider names (587 for STARTTLS, 465 for implicit TLS)? It is port under {place}."
+            "Nobody listens there: is it the port that the provider names (587 for STARTTLS, 465 for implicit TLS)? It \
+             is port under {place}."
         )),
         (Stage::Connect, Cause::Timeout(_) | Cause::Network(_)) => {
             Some("Is the network up, and does a firewall let this port out?".to_owned())
@@ -114,7 +120,8 @@ pub(super) fn fault(fault: &Fault, account: &Account, examined: &Examined, file:
             Some(format!("What it offers stands above; auth under {place} names one of them, or is \"auto\"."))
         }
         (Stage::Mail, Cause::Reply(reply)) if reply.is_permanent() => Some(format!(
-            "It takes mail from its users' own addresses only: set from, and force_from = true for programs that say another, under {place}."
+            "It takes mail from its users' own addresses only: set from, and force_from = true for programs that say \
+             another, under {place}."
         )),
         _ => None,
     }
@@ -125,7 +132,8 @@ fn certificate(why: &str, place: &str) -> Option<String> {
     if let Some((_, pin)) = why.split_once("pin = \"") {
         let pin = pin.trim_end_matches('"');
         return Some(format!(
-            "Ask whoever runs the relay whether that is its certificate. If so, put this line under {place}:\npin = \"{pin}\""
+            "Ask whoever runs the relay whether that is its certificate. If so, put this line under {place}:\n\
+             pin = \"{pin}\""
         ));
     }
     if why.contains("expired on") || why.contains("not valid before") {
@@ -141,7 +149,8 @@ fn certificate(why: &str, place: &str) -> Option<String> {
     }
     if why.contains("not for ") {
         return Some(format!(
-            "host under {place} must be the relay's own name; where the certificate is right all the same, tls_host says which name it carries."
+            "host under {place} must be the relay's own name; where the certificate is right all the same, tls_host \
+             says which name it carries."
         ));
     }
     None
@@ -159,7 +168,8 @@ fn password(reply: &Reply, account: &Account, examined: &Examined, place: &str) 
         Some((_, hint)) => (*hint).to_owned(),
         None if wants_other => "It wants an app password: the provider's web pages make one.".to_owned(),
         None => format!(
-            "User {user} or password under {place} is wrong for this relay. Some providers want the whole address as the user, some an app password in place of the account's own."
+            "User {user} or password under {place} is wrong for this relay. Some providers want the whole address as \
+             the user, some an app password in place of the account's own."
         ),
     }
 }

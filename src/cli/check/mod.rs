@@ -1,9 +1,10 @@
 //! `pillarbox check`: would mail go out, and what mends it where it would not.
 //!
-//! A finding a line, each as it comes: what was looked at and how it is; under what is wrong, the sentence that mends it.
-//! [`around`] looks at this machine, the relay floor at the way of a letter, [`mend`] knows what people do about it.
-//! Nothing is changed, nothing is sent but with `--send`, and no secret is shown. The status is 0 only where mail would go out
-//! through every account that was looked at, its `fallback` counted; else that of the first thing in its way.
+//! A finding a line, each as it comes: what was looked at and how it is; under what is wrong,
+//! the sentence that mends it. [`around`] looks at this machine, the relay floor at the way of a
+//! letter, [`mend`] knows what people do about it. Nothing is changed, nothing is sent but with
+//! `--send`, and no secret is shown. The status is 0 only where mail would go out through every
+//! account that was looked at, its `fallback` counted; else that of the first thing in its way.
 
 mod around;
 mod finding;
@@ -204,7 +205,8 @@ impl Check<'_, '_> {
         let (aliases, _) = configuration::aliases(&self.configuration.settings, self.host);
         let here = configuration::here(self.host);
         let text = format!(
-            "Subject: Pillarbox on {} can send\n\nThis letter was sent by \"pillarbox check\" through the account {}.\n",
+            "Subject: Pillarbox on {} can send\n\n\
+             This letter was sent by \"pillarbox check\" through the account {}.\n",
             here.host, account.name
         );
         let message = Message::read(&mut text.as_bytes(), LoneDot::IsText, Box::new(InMemory::default()));

@@ -1,12 +1,12 @@
-//! Which server takes mail of a domain: the table of providers, the domain's own word in the DNS, and then a guess that is
-//! tried.
+//! Which server takes mail of a domain: the table of providers, the
+//! domain's own word in the DNS, and then a guess that is tried.
 //!
-//! Nothing is taken silently: each server that is looked at is told with what came of it. What leads to a server outside of
-//! the domain is an answer that anybody on the way can forge (RFC 6186 §6), and a password would follow it: a person is asked
-//! whether he knows the name, and where nobody is asked it is passed over. Guesses, and servers from the DNS, count only
-//! where they answer with TLS and a certificate that is right for their name.
-//! Between them stands what the domain's MX records say of its provider, which is in the table or is not known.
-//! RFC 6186 and RFC 8314 §5.1 (SRV).
+//! Nothing is taken silently: each server that is looked at is told with what came of it. What leads
+//! to a server outside of the domain is an answer that anybody on the way can forge (RFC 6186 §6),
+//! and a password would follow it: a person is asked whether he knows the name, and where nobody is
+//! asked it is passed over. Guesses, and servers from the DNS, count only where they answer with TLS
+//! and a certificate that is right for their name. Between them stands what the domain's MX records
+//! say of its provider, which is in the table or is not known. RFC 6186 and RFC 8314 §5.1 (SRV).
 
 use super::providers::{self, Provider};
 use crate::config::{Host, Tls};
@@ -157,8 +157,8 @@ mod tests {
     use crate::outcome::{Cause, Stage};
     use crate::smtp::connect::Target;
 
-    /// Finds with servers that answer, what the DNS has (services, and servers as `mx`), and names that the person knows;
-    /// gives what was told as well.
+    /// Finds with servers that answer, what the DNS has (services, and servers as `mx`), and names that the person
+    /// knows; gives what was told as well.
     fn found(domain: &str, dns: &[(&str, &[(&str, u16)])], up: &[&str], familiar: &[&str]) -> (Option<String>, String) {
         let mut said = String::new();
         let ask = |service: &str, asked: &str| {
@@ -215,8 +215,8 @@ mod tests {
         assert_eq!(server.as_deref(), Some("b.x.org:4650 (TLS)"));
         assert_eq!(
             said,
-            "Looking for the mail server of x.org ...\n  a.x.org:465 (TLS), named by the DNS: cannot be reached\\x1b\n  \
-             b.x.org:4650 (TLS), named by the DNS: answers\n"
+            "Looking for the mail server of x.org ...\n  a.x.org:465 (TLS), named by the DNS: cannot be \
+             reached\\x1b\n  b.x.org:4650 (TLS), named by the DNS: answers\n"
         );
         let (server, _) = found("x.org", &dns[1..], &["c.x.org:587", "smtp.x.org:465"], &[]);
         assert_eq!(server.as_deref(), Some("c.x.org:587 (STARTTLS)"));

@@ -1,12 +1,13 @@
 //! `pillarbox init`: from an address and a password to a machine that sends.
 //!
-//! In this order, and each step is told: the server is found ([`find`]), all that will be written is shown, the password is
-//! asked for and tried there, it is put into the keyring or a file of its own, the configuration is written, and a letter is
-//! sent by it. Until the relay has taken the password nothing is changed; if the configuration cannot be written, the password
-//! is taken away again. What is there already is left alone without `--force`, and kept beside the new one with it.
+//! In this order, and each step is told: the server is found ([`find`]), all that will be written is shown, the
+//! password is asked for and tried there, it is put into the keyring or a file of its own, the configuration is
+//! written, and a letter is sent by it. Until the relay has taken the password nothing is changed; if the configuration
+//! cannot be written, the password is taken away again. What is there already is left alone without `--force`, and kept
+//! beside the new one with it.
 //!
-//! Where standard input is a terminal a person is asked for what the words do not say. With `--yes`, or without a terminal, a
-//! proposal is taken only where no forger could have made it.
+//! Where standard input is a terminal a person is asked for what the words do not say. With `--yes`, or without a
+//! terminal, a proposal is taken only where no forger could have made it.
 
 mod find;
 mod person;
@@ -180,7 +181,8 @@ fn set_up(words: &Words, person: &Person<'_>) -> Result<String, Failed> {
 }
 
 /// What is left to do for a service.
-const SERVICE: &str = "The service gets the password from systemd, once `systemctl edit pillarbox.service` has these lines:\n\n\
+const SERVICE: &str = "The service gets the password from systemd, once `systemctl edit pillarbox.service` has these \
+    lines:\n\n\
     [Service]\nLoadCredential=password:/etc/pillarbox/password\n\n\
     and runs after `systemctl enable --now pillarbox.socket`.";
 
@@ -298,15 +300,15 @@ fn server(
         )
     };
     let (server, provider) = found.ok_or_else(|| {
-        let sentence = "no mail server was found: your provider names it (\"SMTP\" or \"outgoing mail\"); give it with --host, \
-                        and --port and --tls; nothing was written";
+        let sentence = "no mail server was found: your provider names it (\"SMTP\" or \"outgoing mail\"); give it with \
+                        --host, and --port and --tls; nothing was written";
         Failed::new(sysexits::NOHOST, sentence)
     })?;
     match provider {
         Some(Provider { name, takes: Takes::Token, .. }) => {
             let sentence = format!(
-                "{name} takes access tokens and no passwords: write an account with a table password.oauth, as in the EXAMPLES of \
-                 pillarbox.toml(5), and run pillarbox login --oauth; nothing was written"
+                "{name} takes access tokens and no passwords: write an account with a table password.oauth, as in the \
+                 EXAMPLES of pillarbox.toml(5), and run pillarbox login --oauth; nothing was written"
             );
             Err(Failed::new(sysexits::UNAVAILABLE, sentence))
         }
@@ -389,8 +391,8 @@ fn show(draft: &Draft, place: Option<&Place>, path: &Path, person: &Person<'_>) 
     person.tell(&format!("\n{}\n", rows.join("\n")));
 }
 
-/// Makes the directory of the configuration. A service's is for everybody to look into: its secrets are in files that are
-/// closed, and its user has to read the rest.
+/// Makes the directory of the configuration. A service's is for everybody to look into: its secrets are in files that
+/// are closed, and its user has to read the rest.
 fn make_dir(path: &Path, words: &Words) -> Result<(), Failed> {
     let Some(dir) = path.parent() else { return Ok(()) };
     let made = match dir.exists() {

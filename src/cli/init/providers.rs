@@ -1,8 +1,8 @@
 //! Where the large providers take mail, and what they want for it.
 //!
 //! One row each: whose addresses it gives, host, port, TLS, and what a person must know before he types a password. A
-//! provider that is missing here loses nothing: its own word in the DNS is asked for next. Domains of one's own, which many of
-//! these serve, are not in here for the same reason.
+//! provider that is missing here loses nothing: its own word in the DNS is asked for next. Domains of one's own, which
+//! many of these serve, are not in here for the same reason.
 
 use crate::config::Tls::{self, Implicit, StartTls};
 
@@ -170,8 +170,8 @@ pub const PROVIDERS: &[Provider] = &[
         &["proton.me", "protonmail.com", "protonmail.ch", "pm.me"],
         ("127.0.0.1", 1025, StartTls),
         AppPassword,
-        "Proton Mail Bridge must run on this machine. It shows the password to take, and its certificate, which signs itself: \
-         export it and name it with --ca-file.",
+        "Proton Mail Bridge must run on this machine. It shows the password to take, and its certificate, which signs \
+         itself: export it and name it with --ca-file.",
     ),
     Provider {
         name: "Tuta",

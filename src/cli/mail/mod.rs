@@ -1,8 +1,10 @@
-//! `pillarbox mail`, and `mail` and `mailx` by name: a text and files become a letter, which goes the way of every other.
+//! `pillarbox mail`, and `mail` and `mailx` by name: a text and
+//! files become a letter, which goes the way of every other.
 //!
-//! What can be wrong about words, addresses and files is told before the text is read, and nothing is sent in halves: the text is
-//! read to its end, the letter is composed ([`crate::compose`]) into the queue's spool, and only then handed over, by the same
-//! hands as `sendmail`'s, with its exit contract. At a terminal a person is helped ([`terminal`]); elsewhere success is quiet.
+//! What can be wrong about words, addresses and files is told before the text is read, and nothing is sent in halves:
+//! the text is read to its end, the letter is composed ([`crate::compose`]) into the queue's spool, and only then
+//! handed over, by the same hands as `sendmail`'s, with its exit contract. At a terminal a person is helped
+//! ([`terminal`]); elsewhere success is quiet.
 
 mod terminal;
 pub mod words;
@@ -10,6 +12,7 @@ pub mod words;
 use super::configuration::{self, Configuration};
 use super::exit::sysexits;
 use super::host::{self, Host};
+use super::input::Input;
 use super::options::Usage;
 use super::sendmail::{Face, conclude, drain, hand_over, prepare, reject, settle_in, spool, wishes};
 use super::{log, say};
@@ -196,7 +199,7 @@ fn composed(
         };
         message.map_err(Why::Message)
     };
-    let input: Box<dyn Read> = if typed { Box::new(Typed::new()) } else { Box::new(io::stdin().lock()) };
+    let input: Box<dyn Read> = if typed { Box::new(Typed::new()) } else { Box::new(Input) };
     let mut input: Box<dyn Read> = match opened.beginning {
         Some(file) => Box::new(file.chain(input)),
         None => input,

@@ -1,5 +1,5 @@
-//! The terminal, where a letter is typed at one: hints, the subject, the end of the text, Ctrl-C, and how far a large letter has
-//! come on its way. All of it is said on standard error; where nobody watches, nothing is.
+//! The terminal, where a letter is typed at one: hints, the subject, the end of the text, Ctrl-C, and how far a large
+//! letter has come on its way. All of it is said on standard error; where nobody watches, nothing is.
 
 use super::super::exit::sysexits;
 use super::super::signals;

@@ -1,10 +1,10 @@
 //! The command lines of `pillarbox mail` and of `mail`: one table, and what the words amount to.
 //!
-//! Under the names `mail` and `mailx` the options are POSIX mailx's for sending, with what users of s-nail, bsd-mailx and GNU
-//! mailutils are used to where these agree or can be told apart: `-a FILE` is s-nail's and `-a 'Name: value'` the others', and a
-//! file that is there goes first; `-A` names an account (s-nail), else a file (GNU). What concerns reading mail is refused.
-//! The parser is [`super::super::options`]'s: options end at the first recipient, so that whoever chose the recipient does not
-//! choose options too. Nothing is opened here.
+//! Under the names `mail` and `mailx` the options are POSIX mailx's for sending, with what users of s-nail, bsd-mailx
+//! and GNU mailutils are used to where these agree or can be told apart: `-a FILE` is s-nail's and `-a 'Name: value'`
+//! the others', and a file that is there goes first; `-A` names an account (s-nail), else a file (GNU). What concerns
+//! reading mail is refused. The parser is [`super::super::options`]'s: options end at the first recipient, so that
+//! whoever chose the recipient does not choose options too. Nothing is opened here.
 
 use super::super::meaning::Delivery;
 use super::super::options::{Row, Takes, Treatment, Typed, Usage, parse_by, row, rows_as_help};
@@ -42,9 +42,11 @@ pub const OPTIONS: &[Row] = &[
     only(MAIL, row("-a", "file|field", Value, Honoured, "attach this file, or add this 'Name: value' to the header")),
     only(MAIL, row("-A", "account|file", Value, Honoured, "send through this account, or attach this file")),
     only(MAIL, row("-C", "field", Value, Honoured, "add this 'Name: value' to the header")),
-    only(MAIL, row("-S", "name=value", Value, Honoured, "from=address as -r; a field of the header where the name begins with a capital; s-nail's other variables are ignored")),
+    only(MAIL, row("-S", "name=value", Value, Honoured, "from=address as -r; a field of the header where the name \
+                                                         begins with a capital; s-nail's other variables are ignored")),
     only(MAIL, row("-q", "file", Value, Honoured, "begin the text with this file")),
-    only(MAIL, row("-t", "", Nothing, Honoured, "the text begins with a header: recipients, subject and other fields are taken from it")),
+    only(MAIL, row("-t", "", Nothing, Honoured, "the text begins with a header: recipients, subject and other fields \
+                                                 are taken from it")),
     row("-E", "", Nothing, Honoured, "send nothing, successfully, where there is no text"),
     row("-i", "", Nothing, Honoured, "ignore Ctrl-C while the text is typed"),
     row("-v", "", Nothing, Honoured, "show the dialogue with the relay"),
@@ -137,7 +139,8 @@ pub fn read(program: &str, words: impl IntoIterator<Item = OsString>) -> Result<
 /// The text of `--help`.
 pub fn help(program: &str) -> String {
     let head = format!(
-        "usage: {program} [options] [--] recipient ...\n\nSends the text on standard input, with files, to its recipients.\n"
+        "usage: {program} [options] [--] recipient ...\n\n\
+         Sends the text on standard input, with files, to its recipients.\n"
     );
     head + &rows_as_help(OPTIONS, program) + "\npillarbox(1) tells the rest.\n"
 }

@@ -1,5 +1,5 @@
-//! Where the letters are that `pillarbox queue` works on: in a directory that it can open itself, or behind the service's
-//! socket. Both do the same by the same names.
+//! Where the letters are that `pillarbox queue` works on: in a directory that it can open itself, or behind the
+//! service's socket. Both do the same by the same names.
 
 use super::Only;
 use crate::cli::configuration::Configuration;

@@ -1,8 +1,8 @@
 //! The list as it changes, until q, Ctrl-C or a signal.
 //!
-//! The queue is looked at once a second (a list of thousands, which takes longer, less often), so that this works the same
-//! on a directory and through the service, and ages go on. The terminal gets a screen of its own, and its old modes and
-//! contents back however we leave, a fault of this program included.
+//! The queue is looked at once a second (a list of thousands, which takes longer, less often), so that this works the
+//! same on a directory and through the service, and ages go on. The terminal gets a screen of its own, and its old
+//! modes and contents back however we leave, a fault of this program included.
 
 use super::Only;
 use super::letter::object;

@@ -3,15 +3,17 @@
 //! | behind XQUEUE | lines, then the answer |
 //! |---|---|
 //! | | the list that `mailq` prints |
-//! | `LIST`, `FAILED` | of each letter that waits, or failed: `letter`, state, accounts; then its [`Papers`]. Of each file that is no letter `corrupt:`, its name and why |
+//! | `LIST`, `FAILED` | each letter that waits, or failed (below) |
 //! | `SHOW id` | the same of one letter |
 //! | `HEAD id`, `CONTENT id` | the letter's header, or all of it, in base64 |
 //! | `RUN [-qf] [-qI…] [-qR…] [-qS…]` | the ids of those that are tried now |
 //! | `HOLD id`, `RELEASE id`, `RETRY id`, `REMOVE id` | none |
 //!
-//! Root and the service's own user and group have every letter, others those that they handed in; another's letter is to
-//! them as one that is not there. Whoever is not root cannot have a letter tried twice in a minute: what a relay thinks of
-//! that would be everybody's loss.
+//! A letter is `letter`, its state and accounts, then its [`Papers`]; a file that is none `corrupt:`, its name and why.
+//!
+//! Root and the service's own user and group have every letter, others those that they handed in; another's letter is
+//! to them as one that is not there. Whoever is not root cannot have a letter tried twice in a minute: what a relay
+//! thinks of that would be everybody's loss.
 
 use super::clerk::Clerk;
 use crate::cli::meaning::Run;

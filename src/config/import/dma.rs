@@ -36,16 +36,23 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
             }
             "FINGERPRINT" => account.pins.extend(reader.pin(path, line, value)),
             "MAILNAME" if value.starts_with('/') => {
-                settings.domain = reader.beside(Path::new(value)).and_then(|text| text.split_whitespace().next().map(str::to_owned));
+                settings.domain =
+                    reader.beside(Path::new(value)).and_then(|text| text.split_whitespace().next().map(str::to_owned));
             }
             "MAILNAME" if !value.is_empty() => settings.domain = Some(value.to_owned()),
             "MASQUERADE" => masquerade(reader, path, line, value, &mut settings),
             "SPOOLDIR" => reader.note(
                 path,
                 line,
-                "SPOOLDIR: the queue is another one; letters that wait there have to be sent by dma -q before you change over",
+                "SPOOLDIR: the queue is another one; letters that wait there have to be sent by dma -q before you \
+                 change over",
             ),
-            "DEFER" => reader.note(path, line, "DEFER: say it per letter, with sendmail -odq; the queue is run by sendmail -q"),
+            "DEFER" => reader.note(
+                path,
+                line,
+                "DEFER: say it per letter, with sendmail -odq; the queue is run by \
+                                                sendmail -q",
+            ),
             "FULLBOUNCE" => reader.note(path, line, "FULLBOUNCE: say it per letter, with sendmail -R full"),
             // Some are always so, the others say nothing, or that a password may go in clear, of which there is a note.
             "NULLCLIENT" | "SECURE" | "INSECURE" | "VERIFYCERT" | "SMARTHOST" | "MAILNAME" => {}
@@ -54,8 +61,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     }
     let Some((line, smarthost)) = smarthost else {
         return Err(format!(
-            "{} names no SMARTHOST: dma then delivers to the recipients' own servers; an account with host = \"mx\" does that, and a \
-             provider's relay is the better way",
+            "{} names no SMARTHOST: dma then delivers to the recipients' own servers; an account with host = \"mx\" \
+             does that, and a provider's relay is the better way",
             path.display()
         ));
     };

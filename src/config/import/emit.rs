@@ -1,7 +1,7 @@
 //! Settings as TOML, with comments for what is not in them, read back before anybody sees it.
 //!
-//! Only what is not a default is written. No secret is: a password that was a literal becomes a file beside the configuration,
-//! for whoever writes that to write, too.
+//! Only what is not a default is written. No secret is: a password that was a literal becomes a file beside the
+//! configuration, for whoever writes that to write, too.
 
 use super::super::{Account, Auth, Host, LogTo, PasswordSource, Proxy, Queue, Settings, Tls, TlsVersion, toml};
 use super::{Imported, Note};
@@ -17,8 +17,6 @@ pub struct Written {
     pub toml: String,
     /// Files for secrets, and what has to be in them.
     pub secrets: Vec<(PathBuf, Zeroizing<String>)>,
-    /// What the text says.
-    pub settings: Settings,
 }
 
 /// Writes what was imported, for a configuration that will lie at `place`. The error would be a fault of this program.
@@ -40,7 +38,7 @@ pub fn emit(imported: &Imported, place: &Path) -> Result<Written, String> {
     let back = toml::read(place, &toml, None);
     let settings = Settings { file: place.to_owned(), ..settings };
     match back {
-        Ok(back) if back == settings => Ok(Written { toml, secrets, settings }),
+        Ok(back) if back == settings => Ok(Written { toml, secrets }),
         Ok(_) => Err("what was imported does not read back as it was meant".to_owned()),
         Err(problems) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
     }

@@ -1,9 +1,10 @@
-//! From the configuration of another program to ours: its files in, [`Settings`] and what could not be carried over out.
+//! From the configuration of another program to ours: its files
+//! in, [`Settings`] and what could not be carried over out.
 //!
-//! A reader a program ([`own`] has msmtp's and s-nail's, whose files are read every day; the others are read here and nowhere
-//! else). What the settings cannot say is a [`Note`] with its place, which becomes a comment in the TOML that [`emit`] writes.
-//! Nothing is changed silently for the worse: what went in clear is demanded to be encrypted, with a note. What comes out is
-//! read back by our own reader before anybody sees it. Files are read, nothing else is touched.
+//! A reader a program ([`own`] has msmtp's and s-nail's, whose files are read every day; the others are read here and
+//! nowhere else). What the settings cannot say is a [`Note`] with its place, which becomes a comment in the TOML that
+//! [`emit`] writes. Nothing is changed silently for the worse: what went in clear is demanded to be encrypted, with a
+//! note. What comes out is read back by our own reader before anybody sees it. Files are read, nothing else is touched.
 
 mod dma;
 mod emit;
@@ -111,8 +112,8 @@ pub struct Imported {
     pub notes: Vec<Note>,
 }
 
-/// Reads a program's configuration. `companions` are read instead of files of the same name that it leads to. The error is a
-/// sentence, or one a line.
+/// Reads a program's configuration. `companions` are read instead of files of the same name that it leads to. The error
+/// is a sentence, or one a line.
 pub fn read(program: Program, path: &Path, companions: &[PathBuf], around: &Surroundings) -> Result<Imported, String> {
     let mut reader = Reader { companions, unused: companions.to_vec(), around, notes: Vec::new() };
     let path = match program {
@@ -223,8 +224,8 @@ impl Reader<'_> {
                 Flaw::InClear(host) => {
                     account.tls = Tls::StartTls;
                     format!(
-                        "account {name}: the password went to {host} in clear, which is not done here; STARTTLS is demanded \
-                         now. If {host} has none, ask its owner for a port with TLS"
+                        "account {name}: the password went to {host} in clear, which is not done here; STARTTLS is \
+                         demanded now. If {host} has none, ask its owner for a port with TLS"
                     )
                 }
                 Flaw::NoPassword => {

@@ -65,7 +65,10 @@ fn remote(reader: &mut Reader<'_>, path: &Path, line: usize, text: &str, name: &
             "x509fmtder" | "tls-anon-auth" => reader.note(
                 path,
                 line,
-                format!("{option}: certificates are PEM files here, and a relay without one is not believed; it was left out"),
+                format!(
+                    "{option}: certificates are PEM files here, and a relay without one is not believed; it was \
+                     left out"
+                ),
             ),
             "source" => match value().parse() {
                 Ok(ip) => account.source_ip = Some(ip),
@@ -74,8 +77,8 @@ fn remote(reader: &mut Reader<'_>, path: &Path, line: usize, text: &str, name: &
             "insecure" => reader.note(
                 path,
                 line,
-                "--insecure: certificates are always verified here; where no CA vouches for the relay, \"pillarbox check\" prints \
-                 the pin to write",
+                "--insecure: certificates are always verified here; where no CA vouches for the relay, \"pillarbox \
+                 check\" prints the pin to write",
             ),
             _ => reader.note(path, line, format!("--{option}: this is not known here; it was left out")),
         }
@@ -120,8 +123,8 @@ fn others(reader: &mut Reader<'_>, path: &Path, settings: &mut Settings) {
     let greeting = helo.or(me).map(|(_, name)| full(name)).filter(|name| super::notation::domain(name).is_ok());
     let sender = sender.and_then(|(file, sender)| {
         let address = reader.address(&file, 1, &sender)?;
-        let text = "allmailfrom: the author in the header is replaced as well, and becomes the Reply-To; without force_from only \
-                    letters that name no sender are sent from it";
+        let text = "allmailfrom: the author in the header is replaced as well, and becomes the Reply-To; without \
+                    force_from only letters that name no sender are sent from it";
         reader.note(&file, 1, text);
         Some(address)
     });

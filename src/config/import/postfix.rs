@@ -1,8 +1,8 @@
 //! Postfix as a null client: `relayhost` of `main.cf`, its TLS and passwords, and who sends through which relay.
 //!
-//! A parameter may go on in lines that begin with white space, and stand for others as `$name`. Tables are read as the text
-//! that postmap(1) reads; those of other kinds (LDAP, regular expressions) are noted. What concerns receiving mail has no
-//! counterpart here, and is named once.
+//! A parameter may go on in lines that begin with white space, and stand for others as `$name`. Tables are read as the
+//! text that postmap(1) reads; those of other kinds (LDAP, regular expressions) are noted. What concerns receiving mail
+//! has no counterpart here, and is named once.
 
 use super::super::{Account, Settings, Tls};
 use super::{Reader, Stays, host_and_port, is_yes, literal, name_for};
@@ -121,8 +121,8 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     let parameters = Parameters::read(text, &host);
     let Some((at, relayhost)) = parameters.get("relayhost") else {
         return Err(format!(
-            "{} names no relayhost: Postfix then delivers to the recipients' own servers; an account with host = \"mx\" does that, and \
-             a provider's relay is the better way",
+            "{} names no relayhost: Postfix then delivers to the recipients' own servers; an account with host = \
+             \"mx\" does that, and a provider's relay is the better way",
             path.display()
         ));
     };
@@ -174,8 +174,8 @@ fn base(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>) -> Ac
     let said = match word.as_str() {
         "may" => Some("TLS is demanded, never given up; if the relay has none, write tls = \"none\""),
         "encrypt" => Some(
-            "Postfix does not verify the certificate then; here it is. Where no CA vouches for the relay, \"pillarbox check\" prints \
-             the pin to write",
+            "Postfix does not verify the certificate then; here it is. Where no CA vouches for the relay, \"pillarbox \
+             check\" prints the pin to write",
         ),
         "dane" | "dane-only" => Some("DANE is not known here; the certificate is verified by the system's authorities"),
         _ => None,

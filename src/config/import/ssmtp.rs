@@ -54,7 +54,14 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
                 if let Some(address) = reader.address(path, line, value) {
                     let pairs = &mut settings.names.aliases;
                     reader.pair((path, line), Stays::Last, pairs, ("root".to_owned(), address));
-                    reader.note(path, line, format!("root: ssmtp sends there what is for any user below a uid of 1000; here only root's mail goes there. Write a line for each other name, or default = \"{value}\""));
+                    reader.note(
+                        path,
+                        line,
+                        format!(
+                            "root: ssmtp sends there what is for any user below a uid of 1000; here only root's mail \
+                             goes there. Write a line for each other name, or default = \"{value}\""
+                        ),
+                    );
                 }
             }
             "minuserid" => reader.note(path, line, "MinUserId: aliases are by name here, not by uid"),

@@ -1,10 +1,11 @@
 //! s-nail's mailrc: text in, [`Settings`] or everything that is wrong with it out.
 //!
-//! What a mailrc says about sending through SMTP is honoured; what it says about reading mail is skipped without a
-//! word, and so is what is unknown. Nothing but what we use can be wrong. A file without an SMTP `mta`
-//! is no configuration. The lines are obeyed in order as s-nail does it: `set`, `unset`, `alias`, `account`, `define`,
-//! `call`, `source`, `if`. An `account` block is obeyed last, over what the whole file has set, since s-nail obeys it when the
-//! account is chosen. No command is ever run. Loops, depth and growth are bounded. pillarbox-mailrc(5) is the page.
+//! What a mailrc says about sending through SMTP is honoured; what it says about reading mail is
+//! skipped without a word, and so is what is unknown. Nothing but what we use can be wrong. A file
+//! without an SMTP `mta` is no configuration. The lines are obeyed in order as s-nail does it:
+//! `set`, `unset`, `alias`, `account`, `define`, `call`, `source`, `if`. An `account` block is
+//! obeyed last, over what the whole file has set, since s-nail obeys it when the account is chosen.
+//! No command is ever run. Loops, depth and growth are bounded. pillarbox-mailrc(5) is the page.
 
 mod condition;
 mod lexer;
@@ -127,10 +128,17 @@ struct Frame {
 
 /// An `if` that is open.
 struct Branch {
-    /// Whether its lines are obeyed now.
+    /// Whether it stands where lines are obeyed.
+    outer: bool,
+    /// Whether its own lines are, there.
     active: bool,
     /// Whether a branch of it has been, or none may be.
     done: bool,
+}
+
+/// Whether the lines in the innermost branch are obeyed.
+fn is_active(branches: &[Branch]) -> bool {
+    branches.last().is_none_or(|branch| branch.outer && branch.active)
 }
 
 struct Reader<'a> {
@@ -164,7 +172,7 @@ impl Reader<'_> {
             let mut from = Some(line.start());
             while let Some(start) = from {
                 let command = Command::of(line, start);
-                let active = branches.iter().all(|branch| branch.active);
+                let active = is_active(&branches);
                 from = match command.verb {
                     Verb::If | Verb::Elif | Verb::Else | Verb::Endif => {
                         self.branch(&command, line, frame, &mut branches)
@@ -254,8 +262,8 @@ impl Reader<'_> {
         let holds = || condition::holds(&condition, &|name| self.state.variables.contains_key(name));
         match command.verb {
             Verb::If => {
-                let holds = holds();
-                branches.push(Branch { active: holds == Some(true), done: holds != Some(false) });
+                let (outer, holds) = (is_active(branches), holds());
+                branches.push(Branch { outer, active: holds == Some(true), done: holds != Some(false) });
             }
             Verb::Elif => {
                 let holds = holds();

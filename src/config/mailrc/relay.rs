@@ -209,8 +209,8 @@ impl<'a> Variables<'a> {
         let host = value("smtp-hostname").map(|host| if host.is_empty() { account.helo.clone() } else { Some(host) });
         if let (Some(Some(host)), Some(user)) = (host, &account.user) {
             let local = user.split_once('@').map_or(user.as_str(), |(local, _)| local);
-            // Our settings have one sender for envelope and header. The relay looks at the envelope; the address in `from`
-            // goes on choosing this account.
+            // Our settings have one sender for envelope and header. The relay looks at the envelope; the address in
+            // `from` goes on choosing this account.
             let own = account.from.replace(format!("{local}@{host}"));
             account.senders.extend(own.filter(|own| own.contains('@')));
         }

@@ -175,7 +175,8 @@ fn each_account_block_is_an_account_over_what_the_file_sets() {
 fn macros_are_called_with_parameters() {
     let text = "set v15-compat=yes\ndefine relay {\n  set mta=smtps://u:p@$1 from=\"${2}@b.org\"\n}\n\
                 define local {\n  localopts yes; set from=wrong@b.org\n}\n\
-                account one {\n  \\call relay one.example a\n}\naccount two {\n  call relay two b; call local; call_if none\n}\n";
+                account one {\n  \\call relay one.example a\n}\n\
+                account two {\n  call relay two b; call local; call_if none\n}\n";
     let expected = ["one one.example:465 implicit auto u:p a@b.org", "two two:465 implicit auto u:p b@b.org"];
     assert_eq!(told(text), expected);
 }
@@ -205,10 +206,20 @@ fn branches_are_taken_as_when_mail_is_sent_from_a_script() {
         ("set mta=smtp://b\nif $x =~ y\nset mta=smtp://a\nelse\nset mta=smtp://c\nendif", "b"),
         ("set mta=smtp://b\nif 0\nif 1\nset mta=smtp://a\nendif\ndefine x {\nendif\n}\nset mta=smtp://c\nendif", "b"),
         ("if 1\nif 0\nelse\nset mta=smtp://a\nendif\nelse\nset mta=smtp://b\nendif", "a"),
+        ("set mta=smtp://b\nif 0\nif 1\nif 1\nset mta=smtp://a\nendif\nelse\nset mta=smtp://a\nendif\nendif", "b"),
         ("if ! -N none && -Z none\nset mta=smtp://a\nendif\nendif\nelse\n", "a"),
     ] {
         assert_eq!(told(text), [format!("default {host}:25 none auto -:- -")], "{text}");
     }
+}
+
+/// A file that is nothing else is read in a moment, and not in minutes.
+#[test]
+fn conditions_within_conditions_cost_no_more_than_others() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(told(&("if 1\n".repeat(400_000) + "set mta=smtp://a\n"))));
+    let told = is_done.recv_timeout(std::time::Duration::from_mins(2)).expect("it is still reading");
+    assert_eq!(told, ["default a:25 none auto -:- -"]);
 }
 
 #[test]
@@ -222,7 +233,8 @@ fn what_concerns_reading_mail_is_skipped_without_a_word() {
 
 #[test]
 fn aliases_stand_for_addresses_and_for_nothing_else() {
-    let text = "alias bob bob@x.org 'Bob <b@y>'\nalias team bob, c@x.org\nalias bob d@x.org\ngroup gone a@x\nalias bob\n\
+    let text = "alias bob bob@x.org 'Bob <b@y>'\nalias team bob, c@x.org\nalias bob d@x.org\ngroup gone a@x\n\
+                alias bob\n\
                 alias log \"|cat\" a@x\nalias file /var/x\nalias default a@x\nalias bad 'a b'\nunalias gone\n\
                 set mta=smtp://relay\naccount x {\nalias in a@x\n}\n";
     let reading = read_with(text, &[]).unwrap().unwrap();
@@ -249,7 +261,8 @@ fn a_mistake_is_told_with_its_place() {
         ("set mta=smtps://u:p@relay smtp-auth=gssapi", "1:27: smtp-auth: \"gssapi\" is not known"),
         (
             "set mta=smtps://u:p@relay smtp-auth=PLIAN",
-            "1:27: smtp-auth: \"PLIAN\" is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, none",
+            "1:27: smtp-auth: \"PLIAN\" is not known; allowed: plain, login, cram-md5, oauthbearer, xoauth2, external, \
+             none",
         ),
         ("set mta=smtps://relay netrc-lookup", "1:23: netrc-lookup: the user is not taken from there"),
         ("set mta=smtps://u@relay netrc-lookup netrc-pipe=x", "1:25: netrc-lookup: netrc-pipe is not in this version"),
@@ -271,7 +284,8 @@ fn a_mistake_is_told_with_its_place() {
 
 #[test]
 fn every_mistake_is_told_at_once_and_each_one_once() {
-    let text = "set from='a b c'\naccount a {\nset mta=smtp://u:p@relay\n}\naccount b {\nset mta=smtps://u:p@relay smtp-auth=x\n}\n";
+    let text = "set from='a b c'\naccount a {\nset mta=smtp://u:p@relay\n}\naccount b {\n\
+                set mta=smtps://u:p@relay smtp-auth=x\n}\n";
     let problems = read_with(text, &[]).err().unwrap();
     let places: Vec<&str> =
         problems.iter().map(|problem| problem.split(": ").next().unwrap().rsplit_once("mailrc:").unwrap().1).collect();
@@ -307,7 +321,8 @@ fn loops_and_growth_come_to_an_end() {
 #[test]
 fn trust_is_read() {
     let text = format!(
-        "set mta=smtps://u:p@relay tls-ca-file=~/ca.pem tls-verify=ignore hostname=box.example tls-fingerprint-relay={}",
+        "set mta=smtps://u:p@relay tls-ca-file=~/ca.pem tls-verify=ignore hostname=box.example \
+             tls-fingerprint-relay={}",
         ["AB"; 32].join(":")
     );
     let account = read_with(&text, &[]).unwrap().unwrap().settings.accounts.remove(0);
@@ -351,8 +366,8 @@ proptest! {
         lines in prop::collection::vec((0..14_usize, "[\\PC\n\\\\'\"$;{}=]{0,12}"), 0..24)
     ) {
         let starts = [
-            "set mta=smtp://", "set v15-compat=", "wysh set password=", "set ", "unset ", "account ", "define a {\n", "}\n",
-            "call a ", "source more", "if ", "else ", "endif\n", "localopts ",
+            "set mta=smtp://", "set v15-compat=", "wysh set password=", "set ", "unset ", "account ", "define a {\n",
+            "}\n", "call a ", "source more", "if ", "else ", "endif\n", "localopts ",
         ];
         let text = lines.iter().map(|(start, rest)| format!("{}{rest}\n", starts[*start])).collect::<Vec<_>>().concat();
         let _ = read_with(&text, &[("/home/a/more", "call a\nsource more\n")]);

@@ -150,8 +150,8 @@ impl Building {
             }
         }
         if !self.certcheck && !is_pinned {
-            let text = "off would let anybody be the relay; name its certificate with tls_fingerprint, or who vouches for \
-                        it with tls_trust_file";
+            let text = "off would let anybody be the relay; name its certificate with tls_fingerprint, or who vouches \
+                        for it with tls_trust_file";
             wrong.push(("tls_certcheck", text.to_owned()));
         }
         if self.account.key_file.is_some() != self.account.cert_file.is_some() {
@@ -216,8 +216,8 @@ impl Building {
     }
 }
 
-/// Whether a priority string of GNU TLS leaves only TLS 1.3. Of the rest nothing is ours to choose: rustls knows no weak
-/// cipher, and nothing before TLS 1.2.
+/// Whether a priority string of GNU TLS leaves only TLS 1.3. Of the rest nothing is ours to choose: rustls knows no
+/// weak cipher, and nothing before TLS 1.2.
 fn forbids_tls12(priorities: &str) -> bool {
     let mut allowed = true;
     for word in priorities.split(':') {

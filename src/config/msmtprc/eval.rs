@@ -1,8 +1,8 @@
 //! What becomes of `eval COMMAND`, whose first line of output stands for the line, in msmtp.
 //!
-//! msmtp runs it while it reads the file, whichever account is used, with the letter as its standard input. Here reading
-//! settings never runs anything: a queue listing must not ask for a passphrase, and what a file means must not depend
-//! on when it is read. That leaves three cases:
+//! msmtp runs it while it reads the file, whichever account is used, with the letter as its standard input. Here
+//! reading settings never runs anything: a queue listing must not ask for a passphrase, and what a file means must not
+//! depend on when it is read. That leaves three cases:
 //!
 //! - `echo KEYWORD ARGUMENT` without anything for the shell to do is that line;
 //! - a command whose line begins with `password`, or cannot be known, is where the account's password comes from: it

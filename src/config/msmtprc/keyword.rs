@@ -1,9 +1,9 @@
 //! The keywords: one table that the reader, the nearest spelling and the test of the manual read.
 //!
-//! A row reads an argument into a [`Building`]. An empty one takes back what was set, where msmtp has it so. Keywords and
-//! the words of their arguments are case-sensitive. Obsolete spellings are rows of their own; what msmtp has that
-//! means nothing here is taken, and the row says why. What would have to be done differently than the file says is an
-//! error.
+//! A row reads an argument into a [`Building`]. An empty one takes back what was set, where
+//! msmtp has it so. Keywords and the words of their arguments are case-sensitive. Obsolete
+//! spellings are rows of their own; what msmtp has that means nothing here is taken, and
+//! the row says why. What would have to be done differently than the file says is an error.
 
 use super::super::notation;
 use super::super::{Auth, FromField, ToField};
@@ -180,8 +180,8 @@ pub(super) fn find(keyword: &str) -> Option<&'static Row> {
     KEYWORDS.iter().find(|row| row.keyword == keyword)
 }
 
-/// The keyword under which a line is kept: an obsolete spelling says the same thing as the one that took its place, and of
-/// both the later line counts.
+/// The keyword under which a line is kept: an obsolete spelling says the same thing as the one that took its place, and
+/// of both the later line counts.
 pub(super) fn today(keyword: &'static str) -> &'static str {
     match keyword {
         "connect_timeout" => "timeout",

@@ -1,7 +1,7 @@
 //! msmtp's configuration: text in, accounts or everything that is wrong with it out.
 //!
-//! A line is a keyword and its argument; there is no quoting but around a whole argument, no continuation, and `#` begins
-//! a comment only as the first character of a line. `defaults` and `account` say whose the lines below are;
+//! A line is a keyword and its argument; there is no quoting but around a whole argument, no continuation, and `#`
+//! begins a comment only as the first character of a line. `defaults` and `account` say whose the lines below are;
 //! `account NAME : A,B` takes over what A and B say themselves. [`keyword`] has the keywords, [`account`] makes
 //! accounts of them, pillarbox-msmtprc(5) is the page.
 //!

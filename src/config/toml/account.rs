@@ -15,7 +15,8 @@ use toml::de::{DeTable, DeValue};
 pub(super) const ACCOUNT: &[Row<Draft>] = &[
     Row {
         key: "host",
-        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these; or \"mx\"",
+        allowed: "\"name\", \"name:port\", \"[v6]:port\", \"unix:/path\", \"srv:domain\", or a list of these; or \
+                  \"mx\"",
         read: |draft, value| {
             put(
                 &mut draft.hosts,

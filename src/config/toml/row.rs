@@ -13,8 +13,8 @@ pub(super) struct Row<T> {
     pub read: fn(&mut T, Value<'_>) -> Result<(), Wrong>,
 }
 
-/// Reads one key of a table by its row. A key without a row is told with its nearest spelling among the rows and `tables`,
-/// the keys beside them that name a table.
+/// Reads one key of a table by its row. A key without a row is told with its nearest spelling among the rows and
+/// `tables`, the keys beside them that name a table.
 pub(super) fn read<T>(
     table: &str,
     rows: &[Row<T>],

@@ -13,7 +13,8 @@ pub(super) const SERVE: &[Row<Serve>] = &[
     },
     Row {
         key: "listen",
-        allowed: "\"127.0.0.1:25\", \"[::1]:25\" or another address and port of the loopback interface, or a list of these",
+        allowed: "\"127.0.0.1:25\", \"[::1]:25\" or another address and port of the loopback interface, or a list of \
+                  these",
         read: |serve, value| {
             let loopback = |text: &str| notation::loopback(text);
             put(&mut serve.listen, value.list(|one| loopback(one.text()?).map_err(|text| one.wrong(text)))?)

@@ -1,3 +1,5 @@
+use super::account::ACCOUNT;
+use super::password::{OAUTH, PASSWORD};
 use super::*;
 use crate::config::{Account, Auth, Host, Keepsake, Names, PasswordSource, Proxy, Queue, Serve, Tls, TlsVersion};
 use proptest::prelude::*;
@@ -7,6 +9,19 @@ use zeroize::Zeroizing;
 fn read_text(text: &str) -> Result<Settings, Vec<String>> {
     let problems = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect();
     read(Path::new("c.toml"), text, Some(Path::new("/home/a"))).map_err(problems)
+}
+
+/// Every key that is read, as the manual spells it: `default`, `account.NAME.host`, `queue.dir`, `password.file`,
+/// `password.oauth.provider`.
+fn keys() -> Vec<String> {
+    fn below<T>(table: &str, rows: &[Row<T>]) -> Vec<String> {
+        rows.iter().map(|row| format!("{table}{}", row.key)).collect()
+    }
+    let tables = ["aliases", "masquerade"].map(|table| format!("{table}.NAME")).to_vec();
+    let secrets = [below("password.", PASSWORD), below("password.oauth.", OAUTH)].concat();
+    let rows =
+        [below("", ROOT), below("account.NAME.", ACCOUNT), secrets, below("queue.", QUEUE), below("serve.", SERVE)];
+    [rows.concat(), tables].concat()
 }
 
 fn tcp(name: &str, port: u16) -> Host {
@@ -211,7 +226,7 @@ fn tokens_are_exchanged_where_the_settings_say() {
 [account.g]
 host = "h"
 user = "u"
-password = { oauth = { provider = "google", client_id = "c", client_secret = "s", refresh_token = { credential = "r" } } }
+password = {oauth = {provider = "google", client_id = "c", client_secret = "s", refresh_token = {credential = "r"}}}
 [account.m]
 host = "h"
 user = "u"
@@ -315,7 +330,8 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ("password = { oauth = 5 }", "c.toml:3:22: password: oauth: an integer is nothing that can stand here"),
         (
             "password = { oauth = { provider = \"gogle\" } }",
-            "c.toml:3:35: password: oauth: provider: \"gogle\" is not known (did you mean \"google\"?); allowed: \"google\" or",
+            "c.toml:3:35: password: oauth: provider: \"gogle\" is not known (did you mean \"google\"?); allowed: \
+             \"google\" or",
         ),
         (
             "password = { oauth = { clientid = \"x\" } }",
@@ -323,7 +339,8 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         (
             "password = { oauth = { token_url = \"http://a.example/\" } }",
-            "c.toml:3:36: password: oauth: token_url: would carry the refresh token in clear; use https; allowed: the https URL",
+            "c.toml:3:36: password: oauth: token_url: would carry the refresh token in clear; use https; allowed: the \
+             https URL",
         ),
         (
             "password = { oauth = { client_id = \"x\" } }",
@@ -340,7 +357,8 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
         ),
         (
             "password = { oauth = { refresh_token = { netrc = true } } }",
-            "c.toml:3:42: password: oauth: refresh_token: there is no key \"netrc\" in password; allowed: command, file, credential",
+            "c.toml:3:42: password: oauth: refresh_token: there is no key \"netrc\" in password; allowed: command, \
+             file, credential",
         ),
         (
             "password = { oauth = { refresh_token = { oauth = {} } } }",
@@ -376,7 +394,8 @@ fn a_mistake_is_told_with_its_place_what_is_allowed_and_the_nearest_spelling() {
 #[test]
 fn every_mistake_of_a_file_is_told_at_once() {
     let text = "defualt = \"x\"\ndefault = \"wrok\"\n[account.work]\nhost = \"h\"\nport = 99999\ntls = \"ssl\"\n\
-                [account.b]\nuser = 5\nfallback = \"c\"\n[account.c]\nhost = 7\nfallback = \"b\"\n[queue]\nrunner = \"maybe\"\n";
+                [account.b]\nuser = 5\nfallback = \"c\"\n[account.c]\nhost = 7\nfallback = \"b\"\n[queue]\n\
+                runner = \"maybe\"\n";
     let places: Vec<String> = read_text(text).unwrap_err();
     let places: Vec<&str> = places.iter().map(|line| line.split(": ").next().unwrap()).collect();
     let expected = [
@@ -495,9 +514,13 @@ proptest! {
     }
 
     #[test]
-    fn keys_with_any_value_give_settings_or_problems(lines in prop::collection::vec((0..60_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)) {
-        let keys: Vec<String> = keys().iter().map(|key| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.")).collect();
-        let text = lines.iter().map(|(key, value)| format!("{} = {value}\n", keys[key % keys.len()])).collect::<Vec<_>>().concat();
+    fn keys_with_any_value_give_settings_or_problems(
+        lines in prop::collection::vec((0..60_usize, "[\"\\[{]?[\\PC\n]{0,12}[\"\\]}]?"), 0..8)
+    ) {
+        let name = |key: &String| key.replace("account.NAME", "account.a").replace("password.", "account.a.password.");
+        let keys: Vec<String> = keys().iter().map(name).collect();
+        let line = |(key, value): &(usize, String)| format!("{} = {value}\n", keys[key % keys.len()]);
+        let text: String = lines.iter().map(line).collect();
         if let Err(problems) = read_text(&text) {
             prop_assert!(!problems.is_empty());
         }

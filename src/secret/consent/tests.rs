@@ -47,7 +47,8 @@ fn provider(post: &Post<'_>) -> Result<Answer, String> {
         assert!(form.starts_with("scope=mail%20offline&"), "{form}");
         return answer(
             200,
-            r#"{"device_code":"d-1","user_code":"AB\u001b[2J-CD","verification_uri":"https://id.example/go","expires_in":900}"#,
+            r#"{"device_code":"d-1","user_code":"AB\u001b[2J-CD",
+                "verification_uri":"https://id.example/go","expires_in":900}"#,
         );
     }
     assert!(form.contains("device_code&device_code="), "{form}");

@@ -26,6 +26,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let short = message.clone().with_short_lines();
     let octets = check(&short);
+    assert!(short.fields().iter().map(|field| field.name().to_ascii_lowercase()).eq(names), "a fold makes no field");
     if !short.facts().long_line {
         let body = &octets[usize::try_from(short.header_len()).unwrap()..];
         assert!(body.split(|octet| *octet == b'\n').all(|line| line.len() <= 999), "a line is long still");

@@ -37,7 +37,8 @@ fuzz_target!(|data: &[u8]| {
         assert!(field.raw().ends_with(b"\r\n") && !field.text().contains(['\r', '\n']), "{}", field.text());
     }
     let body = &whole[header.len() + 2..];
-    // All that came is there, but for the lines of a mailbox at the top; an empty line is supplied where there was none.
+    // All that came is there, but for the lines of a mailbox at
+    // the top; an empty line is supplied where there was none.
     let rest = [&header[..], b"\r\n", body].concat();
     let supplied = [&header[..], body].concat();
     assert!(canonical.ends_with(&rest) || canonical.ends_with(&supplied));

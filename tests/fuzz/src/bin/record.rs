@@ -1,4 +1,5 @@
-//! A letter's file in the queue: what is written reads as itself, and a file that was meddled with never as another letter.
+//! A letter's file in the queue: what is written reads as itself,
+//! and a file that was meddled with never as another letter.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -141,7 +142,8 @@ fn meddled_with(tape: &mut Tape<'_>) {
         }
         Some(letter) => {
             assert_eq!(letter.entry, entry);
-            // The records before the place count, and those behind it where only that one has changed; nothing else does.
+            // The records before the place count, and those behind
+            // it where only that one has changed; nothing else does.
             let mut end = sealed.len();
             let starts: Vec<usize> = records.iter().map(|record| (end, end += record.len()).0).collect();
             let hit = starts.iter().rposition(|start| *start <= at).unwrap_or(0);
