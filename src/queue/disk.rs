@@ -66,11 +66,11 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Ok(()),
     };
-    let make = || DirBuilder::new().mode(0o700).create(dir);
-    let made = match make() {
+    let create = || DirBuilder::new().mode(0o700).create(dir);
+    let made = match create() {
         // Once more and not again: behind a dangling link, or in a file system of the kernel's, it stays so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| make()),
-        made => made,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| create()),
+        other => other,
     };
     match made {
         Ok(()) => {}

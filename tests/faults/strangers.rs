@@ -39,7 +39,7 @@ const DEEDS: &[(&str, Deed)] = &[
     ("cut in the middle", |letter, _, _| cut(letter, |len| len / 2)),
     ("cut by one octet", |letter, _, _| cut(letter, |len| len - 1)),
     ("grown by a terabyte", |letter, _, _| {
-        OpenOptions::new().write(true).open(letter).unwrap().set_len(1 << 40).unwrap()
+        OpenOptions::new().write(true).open(letter).unwrap().set_len(1 << 40).unwrap();
     }),
     ("full of zeros", |letter, _, _| fs::write(letter, vec![0; 5000]).unwrap()),
     ("a bit flipped in the head", |letter, _, _| flip(letter, |_| 60)),
