@@ -10,8 +10,8 @@
 //! chain that is too long, is told with the chain. What only a server can do, `|program` and `/file`, is an error and
 //! never skipped: mail for that name would vanish. Names are compared without case. aliases(5).
 //!
-//! What is wrong with an alias costs nobody his mail but those who go by that name: it leads to nobody until it is mended,
-//! and the others lead where they did. A file that cannot be read may have had any name that the table has not.
+//! What is wrong with an alias costs nobody his mail but those who go by that name: it leads to nobody until it is
+//! mended, and the others lead where they did. A file that cannot be read may have had any name that the table has not.
 
 use crate::message::address::{Address, parse_list};
 use std::collections::HashMap;
@@ -64,8 +64,8 @@ enum Target {
 }
 
 impl Aliases {
-    /// Reads the configuration's table and then the file, whose entries do not override the table's. All that is wrong is
-    /// told at once; the names that it does not concern can be followed all the same.
+    /// Reads the configuration's table and then the file, whose entries do not override the table's. All that is wrong
+    /// is told at once; the names that it does not concern can be followed all the same.
     pub fn load(table: &[(String, String)], file: Option<&Path>, uid: u32) -> (Self, Vec<Problem>) {
         let mut reading = Reading { aliases: Self::default(), problems: Vec::new(), uid };
         for (name, value) in table {
@@ -344,7 +344,8 @@ mod tests {
         let aliases = load("# comment\n\nRoot: ops@x.org,\n\talice\n");
         assert_eq!(resolve(&aliases, "root").unwrap(), "ops@x.org alice");
         let aliases = load(
-            "root: admin\nadmin: \"J. Doe\" <j@x.org>, b@x.org\n\"night shift\": n@x.org\nbob: \\bob, bob@far.org\nself: self, s@x.org\n",
+            "root: admin\nadmin: \"J. Doe\" <j@x.org>, b@x.org\n\"night shift\": n@x.org\nbob: \\bob, bob@far.org\n\
+             self: self, s@x.org\n",
         );
         for (name, want) in [
             ("root", "j@x.org b@x.org"),
@@ -400,7 +401,8 @@ mod tests {
     #[test]
     fn what_is_wrong_with_one_alias_costs_nobody_else_his_mail() {
         let (aliases, _) = read(
-            "mailman: |/bin/list\nroot: ops@x.org, |vacation\ncron: root\nalice ann@x.org\n\"night shift: n@x.org\n: x\n\
+            "mailman: |/bin/list\nroot: ops@x.org, |vacation\ncron: root\nalice ann@x.org\n\"night shift: n@x.org\n\
+             : x\n\
              bob: b@x.org, carol\nbob: |late\ndefault: rest@x.org\n",
         );
         for (name, found) in [

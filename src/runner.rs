@@ -1,14 +1,15 @@
 //! A queue run: what is due, in what order, over which connections.
 //!
-//! Letters are looked at in the order of their arrival and go to the lane of their destination ([`lanes`]): their account,
-//! or their domain where the account delivers directly. A lane's workers ([`worker`]), each with one connection, claim them,
-//! send them and settle them. Looking and sending overlap, so that the first letter of a long queue does not wait for a look
-//! at the last. A destination that cannot be reached is asked once a run: its other letters get the same answer without an
-//! attempt (and so a new time), or move over into the lane of the account that takes over. A letter that cannot be claimed is
-//! somebody else's, on hold, or no letter; none of these stands in another's way.
+//! Letters are looked at in the order of their arrival and go to the lane of their destination
+//! ([`lanes`]): their account, or their domain where the account delivers directly. A lane's workers
+//! ([`worker`]), each with one connection, claim them, send them and settle them. Looking and sending
+//! overlap, so that the first letter of a long queue does not wait for a look at the last. A destination
+//! that cannot be reached is asked once a run: its other letters get the same answer without an attempt
+//! (and so a new time), or move over into the lane of the account that takes over. A letter that cannot
+//! be claimed is somebody else's, on hold, or no letter; none of these stands in another's way.
 //!
-//! A letter for several destinations goes alone, by a [`Carrier`]. A letter that a lost connection never began is tried once
-//! more on a new one. The run ends when everything that was due has been tried, the reports that it made included.
+//! A letter for several destinations goes alone, by a [`Carrier`]. A letter that a lost connection never began is tried
+//! once more on a new one. The run ends when everything that was due has been tried, the reports that it made included.
 
 mod lanes;
 mod worker;
@@ -74,8 +75,8 @@ impl Tally {
     }
 }
 
-/// When the next attempt of any letter is due; `None` where nobody waits for one. Letters of which that is `known` are not
-/// looked at.
+/// When the next attempt of any letter is due; `None` where nobody
+/// waits for one. Letters of which that is `known` are not looked at.
 pub(crate) fn next_due(
     queue: &Queue,
     now: SystemTime,
@@ -129,8 +130,9 @@ impl<'a> Run<'_, 'a> {
         Ok(())
     }
 
-    /// Ends a letter of which only a report is missing. That needs no relay, and must come before a report that was made of
-    /// it before a crash is sent and gone: else it would be made once more. (It is younger, so it is looked at later.)
+    /// Ends a letter of which only a report is missing. That needs no relay, and must
+    /// come before a report that was made of it before a crash is sent and gone: else
+    /// it would be made once more. (It is younger, so it is looked at later.)
     fn conclude(&self, id: Id, books: &Mutex<Books>) {
         lock(books).tally.wanted += 1;
         if let Some(errand) = self.claim(id, books) {
@@ -225,8 +227,8 @@ impl<'a> Run<'_, 'a> {
         };
         let letter = claim.letter();
         if letter.history.last_attempt().is_some_and(|last| (self.started..=(self.now)()).contains(&last)) {
-            // Another run was quicker: the letter has had its attempt since we looked at it. (One that is yet to come was made
-            // by a clock that has been set back, and says nothing.)
+            // Another run was quicker: the letter has had its attempt since we looked at it. (One that is yet to come
+            // was made by a clock that has been set back, and says nothing.)
             skip(books);
             return None;
         }

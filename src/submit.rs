@@ -5,9 +5,10 @@
 //! the queue, by the delivery mode. The [`End`] says who owns the letter now: it is the only thing that an exit
 //! status is made from. A failure is told once: to the caller where nobody has the letter, by a bounce else.
 //!
-//! While a caller waits nothing is written to disk, since he still has the letter. Should the relay's answer to the
-//! final dot not have come by the deadline, the letter is committed to the queue and the answer still waited for:
-//! leaving then would deliver the letter twice at every relay that thinks for long, and a caller who kills us loses nothing.
+//! While a caller waits nothing is written to disk, since he still has the letter. Should the
+//! relay's answer to the final dot not have come by the deadline, the letter is committed to
+//! the queue and the answer still waited for: leaving then would deliver the letter twice at
+//! every relay that thinks for long, and a caller who kills us loses nothing.
 
 use crate::aliases::Aliases;
 use crate::config::{Account, FromField, Settings, ToField, choose};
@@ -267,8 +268,8 @@ impl Counter<'_, '_> {
         Ok(message.with_short_lines())
     }
 
-    /// What an address in the header becomes; `None`: it stays. One that cannot be made whole stays too: the envelope is
-    /// what a letter goes by.
+    /// What an address in the header becomes; `None`: it stays. One that cannot be made whole stays too: the envelope
+    /// is what a letter goes by.
     fn renamed(&self, field: &Field, address: &Address) -> Option<Vec<Mailbox>> {
         let is_one_of = |names: &[&str]| names.iter().any(|name| field.is(name));
         if self.settings.names.rewrite_headers && is_one_of(&RECIPIENTS) {
@@ -496,8 +497,8 @@ impl Keep<'_> {
         Ok(claim)
     }
 
-    /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried again.
-    /// `accepted` hears of the id before anything else is done under it.
+    /// Takes a letter that was attempted: who has it, has it; who refused it is reported; the others will be tried
+    /// again. `accepted` hears of the id before anything else is done under it.
     fn take_over(&self, letter: &Letter, attempted: &[Attempted], accepted: impl Fn(Id)) -> Result<Id, queue::Error> {
         let queue = Queue::open(self.dir)?;
         let tried: Vec<Tried<'_>> =
@@ -510,8 +511,8 @@ impl Keep<'_> {
         Ok(id)
     }
 
-    /// Waits for the attempt to end, and commits the letter to the queue if it has not by `deadline`. The id is that of a
-    /// letter that is now the queue's.
+    /// Waits for the attempt to end, and commits the letter to the queue if it has not by `deadline`. The id is that of
+    /// a letter that is now the queue's.
     fn guard(&self, letter: &Letter, deadline: Instant, ends: &mpsc::Receiver<Vec<Attempted>>) -> Option<Id> {
         match ends.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(_) | Err(RecvTimeoutError::Disconnected) => return None,

@@ -71,6 +71,42 @@ fn never(floors: &[&str], words: &[&str]) {
     }
 }
 
+/// The floors as the page of `src/lib.rs` draws them, from the roof down: the modules on each.
+fn floors() -> Vec<Vec<String>> {
+    let page = include_str!("../src/lib.rs");
+    let modules: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod "))
+        .filter_map(|line| line.strip_suffix(';'))
+        .collect();
+    let drawn = page.lines().skip_while(|line| !line.starts_with("//! roof ")).take_while(|line| *line != "//! ```");
+    let mut floors: Vec<Vec<String>> = Vec::new();
+    for line in drawn.filter_map(|line| line.strip_prefix("//! ")) {
+        if !line.starts_with(' ') {
+            floors.push(Vec::new());
+        }
+        // What the modules are for stands behind a gap.
+        let names = line.trim_start().split("     ").next().unwrap_or_default().split_whitespace();
+        let names = names.filter(|word| modules.contains(word)).map(str::to_owned);
+        floors.last_mut().unwrap().extend(names);
+    }
+    let count: usize = floors.iter().map(Vec::len).sum();
+    assert!(floors.len() > 3 && count == modules.len(), "{count} of {} modules are drawn: {floors:?}", modules.len());
+    floors
+}
+
+#[test]
+fn no_floor_knows_one_above_it() {
+    let floors = floors();
+    for Source { path, code } in sources() {
+        let name = path.split(['/', '.']).next().unwrap_or_default();
+        let Some(own) = floors.iter().position(|floor| floor.iter().any(|module| module == name)) else { continue };
+        for above in floors[..own].iter().flatten() {
+            assert!(!names(&code, &format!("crate::{above}")), "src/{path} knows {above}, which is above it");
+        }
+    }
+}
+
 #[test]
 fn libraries_stay_in_their_rooms() {
     only(&["smtp", "relay", "compose", "dsn"], &["lettre"]);
@@ -141,6 +177,32 @@ fn sysexits_are_known_in_one_place() {
     for Source { path, code } in sources() {
         if !path.starts_with("cli/") {
             assert!(!names(&code, "sysexits"), "src/{path} knows a number");
+        }
+    }
+}
+
+/// The sources and tests, as they stand.
+fn texts() -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for dir in ["src", "tests"] {
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(dir), &mut files);
+    }
+    files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+#[test]
+fn every_file_says_at_its_head_what_it_is_for() {
+    for (path, text) in texts() {
+        assert!(text.starts_with("//! "), "{}", path.display());
+    }
+}
+
+/// rustfmt leaves comments as they are, and with a longer string the whole expression around it.
+#[test]
+fn no_line_is_wider_than_120_columns() {
+    for (path, text) in texts() {
+        for (number, line) in text.lines().enumerate() {
+            assert!(line.chars().count() <= 120, "{}:{}: {line}", path.display(), number + 1);
         }
     }
 }

@@ -1,11 +1,11 @@
-//! Secrets stay where they are: a marked password, a token and what is derived from them are looked for in everything that
-//! somebody else could read, in clear and in base64, after every way to send and to fail.
+//! Secrets stay where they are: a marked password, a token and what is derived from them are looked for in everything
+//! that somebody else could read, in clear and in base64, after every way to send and to fail.
 //!
-//! The sources are all that an account can name; the endings are a good day, every refusal (one that echoes the password),
-//! every lie of a server that plays SCRAM and every subcommand. Looked through are standard output and error, four logs
-//! (journal, syslog, file, standard error), the queue and every file of the home that is not the secret's own, the arguments
-//! and the environment of every process, the memory after AUTH, and what a crash leaves. [`standing`] does the same with
-//! those that stay: the service, the sandbox and the runner.
+//! The sources are all that an account can name; the endings are a good day, every refusal (one that echoes the
+//! password), every lie of a server that plays SCRAM and every subcommand. Looked through are standard output and
+//! error, four logs (journal, syslog, file, standard error), the queue and every file of the home that is not the
+//! secret's own, the arguments and the environment of every process, the memory after AUTH, and what a crash leaves.
+//! [`standing`] does the same with those that stay: the service, the sandbox and the runner.
 
 #![allow(clippy::unwrap_used)]
 

@@ -187,7 +187,8 @@ pub fn aliases(settings: &Settings, host: &Host) -> (Aliases, Vec<String>) {
     (aliases, problems.iter().map(|problem| printable(&problem.to_string())).collect())
 }
 
-/// The aliases for a letter. What is wrong with them is written down: a letter that it does not concern goes all the same.
+/// The aliases for a letter. What is wrong with them is written
+/// down: a letter that it does not concern goes all the same.
 pub fn aliases_in_force(settings: &Settings, host: &Host) -> Aliases {
     let (aliases, problems) = aliases(settings, host);
     log_bad_aliases(&problems);

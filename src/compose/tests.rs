@@ -1,3 +1,5 @@
+//! What is composed: the parts, their order and their encodings, octet by octet.
+
 use super::*;
 use crate::message::InMemory;
 use crate::message::address::parse_list;

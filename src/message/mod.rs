@@ -364,7 +364,8 @@ impl Intake {
         self.header_lines(unread)
     }
 
-    /// Looks at the header's lines that end behind `unread`. None is looked through twice, in however small pieces it comes.
+    /// Looks at the header's lines that end behind `unread`. None
+    /// is looked through twice, in however small pieces it comes.
     fn header_lines(&mut self, unread: usize) -> Result<(), Unreadable> {
         let (mut start, mut unread) = (self.line, unread);
         while let Some(at) = memchr::memchr(b'\n', &self.header[unread..]) {

@@ -1,3 +1,5 @@
+//! A letter in whatever pieces and line ends it comes, and what the two conversions make of its body.
+
 use super::*;
 use proptest::prelude::*;
 

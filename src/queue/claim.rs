@@ -1,7 +1,7 @@
 //! A letter in one pair of hands: claimed, attempted, settled, reported, closed.
 //!
-//! The claim is an exclusive lock on the letter's own file, which ends with the process: any number of runners and senders
-//! may work on a queue, and none has to clean up after another.
+//! The claim is an exclusive lock on the letter's own file, which ends with the process: any number of runners and
+//! senders may work on a queue, and none has to clean up after another.
 
 use std::fs::TryLockError;
 use std::io;
@@ -198,14 +198,15 @@ impl Claim<'_> {
         if events.iter().any(is_final) { self.sync() } else { Ok(()) }
     }
 
-    /// Accepts `report` as the answer to the sender about [`History::unreported`](super::History::unreported), unless a crash
-    /// left one accepted already. `None`: nobody is to be told.
+    /// Accepts `report` as the answer to the sender about [`History::unreported`](super::History::unreported), unless a
+    /// crash left one accepted already. `None`: nobody is to be told.
     pub fn report(&mut self, report: Option<&Submission<'_>>, now: SystemTime) -> Result<Option<Id>, Error> {
         let whom = self.letter().history.unreported();
         if whom.is_empty() {
             return Ok(None);
         }
-        // Stays locked until it is written down that it is there: were it sent and gone by then, a crash would make another.
+        // Stays locked until it is written down that it is there:
+        // were it sent and gone by then, a crash would make another.
         let mut made = None;
         let id = match report {
             None => None,
@@ -258,8 +259,8 @@ impl Claim<'_> {
         self.record(&[Event::Late { at: now }])
     }
 
-    /// Ends the claim: a letter that everybody has is removed, if that has not been done yet, one that somebody will not get
-    /// is kept under `failed/`, any other waits for its next attempt (or its report).
+    /// Ends the claim: a letter that everybody has is removed, if that has not been done yet, one that somebody will
+    /// not get is kept under `failed/`, any other waits for its next attempt (or its report).
     pub fn close(self) -> Result<Closed, Error> {
         let Letter { entry, history } = self.letter();
         if self.gone {

@@ -24,7 +24,8 @@ const POISON: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the two fields that all have are told above")]
 pub enum Event {
-    /// An attempt is about to say MAIL FROM. Without an outcome behind it, it crashed and the relay may have the letter.
+    /// An attempt is about to say MAIL FROM. Without an outcome
+    /// behind it, it crashed and the relay may have the letter.
     Begun { at: SystemTime, attempt: u32 },
     /// What an attempt meant for these recipients.
     Outcome { whom: Vec<usize>, verdict: Arc<Verdict> },
@@ -61,7 +62,8 @@ pub struct History {
     since: SystemTime,
     /// When something last happened.
     seen: SystemTime,
-    /// The time from `since` to then without the `gaps`: times in which nothing happened for longer than the schedule waits.
+    /// The time from `since` to then without the `gaps`: times in
+    /// which nothing happened for longer than the schedule waits.
     waited: Duration,
     gaps: Vec<Duration>,
     recipients: Vec<Fate>,
@@ -182,7 +184,8 @@ impl History {
         self.those(Fate::has_failed)
     }
 
-    /// The events that record an attempt: one outcome for each waiting recipient; recipients that fared alike share one.
+    /// The events that record an attempt: one outcome for each
+    /// waiting recipient; recipients that fared alike share one.
     pub(super) fn outcomes(&self, tried: &[Tried<'_>], attempt: u32, at: SystemTime) -> Vec<Event> {
         let mut groups: Vec<(&Tried<'_>, Vec<usize>)> = Vec::new();
         for (number, one) in self.waiting().into_iter().zip(tried) {
@@ -223,8 +226,8 @@ impl History {
         self.since
     }
 
-    /// How much of its lifetime it has had: the time since then, but of a time in which nothing happened only `gap`, by whose
-    /// clock ever. `gap` is at least [`retry::CEILING`].
+    /// How much of its lifetime it has had: the time since then, but of a time in which nothing happened only `gap`, by
+    /// whose clock ever. `gap` is at least [`retry::CEILING`].
     pub fn age(&self, now: SystemTime, gap: Duration) -> Duration {
         let last = now.duration_since(self.seen).unwrap_or_default();
         self.gaps.iter().chain([&last]).fold(self.waited, |age, &one| age.saturating_add(one.min(gap)))
@@ -240,7 +243,8 @@ impl History {
         self.late
     }
 
-    /// An attempt was begun and nothing is known of its end: it is going on, or it died and the relay may have the letter.
+    /// An attempt was begun and nothing is known of its end: it
+    /// is going on, or it died and the relay may have the letter.
     pub fn is_open(&self) -> bool {
         self.unfinished > 0
     }
@@ -337,7 +341,8 @@ pub(super) fn with_checksum(id: Id, words: &str) -> String {
     format!("{} {words}\n", checksum(id, words))
 }
 
-/// Sixteen digits of SHA-256: against crashes and swapped files, not against an attacker (who owns the directory anyway).
+/// Sixteen digits of SHA-256: against crashes and swapped files,
+/// not against an attacker (who owns the directory anyway).
 fn checksum(id: Id, words: &str) -> String {
     let mut context = Context::new(&SHA256);
     context.update(id.to_string().as_bytes());

@@ -1,7 +1,7 @@
 //! A letter's file as it lies in the queue: opened with suspicion, read without trust.
 //!
-//! Whatever is no regular file of ours with one name, or does not read as a letter, is damaged and never sent. An I/O error
-//! is neither: the file may be whole, and is left for another day.
+//! Whatever is no regular file of ours with one name, or does not read as a letter, is damaged and never sent. An I/O
+//! error is neither: the file may be whole, and is left for another day.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;

@@ -1,13 +1,14 @@
-//! The queue: what survives a power cut. It keeps letters; it does not deliver them, and knows neither relays nor settings.
+//! The queue: what survives a power cut. It keeps letters, delivers none, and knows neither relays nor settings.
 //!
 //! # A letter is one file
 //! ```text
 //! letters/ID   head (entry) │ content │ seal │ records …
 //!              └ written once, fsynced before it has this name ┘ └ appended, a line with a checksum each
 //! ```
-//! Head, content and seal never change. What happens to the letter is appended behind the seal (history), so the file that
-//! carries the lock is never replaced, a list of letters reads one file each, and head and records cannot be mixed up.
-//! The alternative that lost keeps records in a second file: two names to make last, to move and to sweep, for nothing.
+//! Head, content and seal never change. What happens to the letter is appended behind the
+//! seal (history), so the file that carries the lock is never replaced, a list of letters
+//! reads one file each, and head and records cannot be mixed up. The alternative that lost
+//! keeps records in a second file: two names to make last, to move and to sweep, for nothing.
 //!
 //! # States
 //! | `tmp/ID` | `letters/ID` | `failed/ID` | state | who ends it |
@@ -17,22 +18,23 @@
 //! | – | ✓ | – | accepted: waiting, locked by whoever attempts it, or on hold | [`Claim::close`], [`Queue::remove`] |
 //! | – | – | ✓ | failed for somebody, who was reported: kept for a while | sweep after `keep`, [`Queue::retry`] |
 //!
-//! Renames do not replace: an id is taken by making `tmp/ID` exclusively and then finding it neither in `letters` nor in
-//! `failed`; nobody else can bring it there meanwhile, since that takes `tmp/ID` as well.
+//! Renames do not replace: an id is taken by making `tmp/ID` exclusively and then finding it neither in `letters` nor
+//! in `failed`; nobody else can bring it there meanwhile, since that takes `tmp/ID` as well.
 //!
 //! # The order of things
-//! - **Accept**: make `tmp/ID` · write it whole · fsync · rename to `letters/ID` · fsync `letters`. At that instant it is ours.
-//!   Two fsyncs. Any error undoes it: the letter is the caller's again.
-//! - **Attempt**: open, lock, look whether the name still leads to the locked file, check the seal · append `begun` (if that
-//!   cannot be written, neither could the outcome) · MAIL FROM … · append the outcomes. They are fsynced where somebody's is
-//!   final and the letter lives on for another; else losing them costs no more than an attempt.
-//! - **All have it**: unlink, at once · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut before
-//!   that fsync delivers them once more. Where the unlink fails, append the outcomes instead · fsync.
-//! - **Somebody will not get it**: outcomes, fsync · append which id the report will have, fsync · accept the report under it ·
-//!   rename to `failed/ID` · fsync `failed`. Whoever finds a crash in the middle looks for that id before reporting again.
+//! - **Accept**: make `tmp/ID` · write it whole · fsync · rename to `letters/ID` · fsync `letters`. At that instant it
+//!   is ours. Two fsyncs. Any error undoes it: the letter is the caller's again.
+//! - **Attempt**: open, lock, look whether the name still leads to the locked file, check the seal · append `begun` (if
+//!   that cannot be written, neither could the outcome) · MAIL FROM … · append the outcomes. They are fsynced where
+//!   somebody's is final and the letter lives on for another; else losing them costs no more than an attempt.
+//! - **All have it**: unlink, at once · fsync `letters`, for up to 16 letters together ([`Queue::sync`]): a power cut
+//!   before that fsync delivers them once more. Where the unlink fails, append the outcomes instead · fsync.
+//! - **Somebody will not get it**: outcomes, fsync · append which id the report will have, fsync · accept the report
+//!   under it · rename to `failed/ID` · fsync `failed`. Whoever finds a crash in the middle looks for that id before
+//!   reporting again.
 //!
-//! A file that is no letter (a link, a FIFO, a stranger's, a broken seal) goes to `corrupt/` with a reason beside it, and is
-//! never sent. An I/O error is neither an end of file nor a broken seal: the file stays.
+//! A file that is no letter (a link, a FIFO, a stranger's, a broken seal) goes to `corrupt/` with a reason beside it,
+//! and is never sent. An I/O error is neither an end of file nor a broken seal: the file stays.
 
 mod claim;
 mod content;
@@ -114,8 +116,8 @@ pub struct Submission<'a> {
     pub uid: u32,
     /// The account that was asked for by name.
     pub account: Option<&'a str>,
-    /// The attempt that was made before the letter came to the queue: what it gave for each recipient of the envelope, in
-    /// its order.
+    /// The attempt that was made before the letter came to the queue:
+    /// what it gave for each recipient of the envelope, in its order.
     pub tried: Option<&'a [Tried<'a>]>,
 }
 
@@ -288,8 +290,8 @@ impl Queue {
 
     /// Fills `tmp/ID`, makes its octets last and names it `letters/ID`. `None`: that name is taken.
     ///
-    /// The file is locked until its writer closes it: against a sweep, and against runners, so that nobody sends a letter
-    /// of which the caller then hears that we could not take it.
+    /// The file is locked until its writer closes it: against a sweep, and against runners, so that nobody sends a
+    /// letter of which the caller then hears that we could not take it.
     fn fill(
         &self,
         id: Id,
@@ -369,8 +371,8 @@ impl Queue {
         if self.removed.load(Ordering::Relaxed) >= UNSYNCED { self.sync() } else { Ok(()) }
     }
 
-    /// Moves a letter between two of the queue's directories and makes that last. A rename is whole or has not happened: the
-    /// directory that the letter appears in tells for both.
+    /// Moves a letter between two of the queue's directories and makes that last. A rename is whole or has not
+    /// happened: the directory that the letter appears in tells for both.
     fn transfer(&self, id: Id, from: &'static str, to: &'static str) -> Result<(), Error> {
         let (old, new) = (self.path(from, id), self.path(to, id));
         self.disk.rename(&old, &new).map_err(Error::at("move", &old))?;

@@ -1,11 +1,11 @@
 //! A disk that can be unplugged at every step: does the queue keep its promises on whatever the power cut leaves?
 //!
-//! [`Journal`] does what the real disk does and writes down each step, with the promises that the queue made in between. From
-//! the steps before a cut, [`Journal::images`] builds every state that the disk may be found in:
+//! [`Journal`] does what the real disk does and writes down each step, with the promises that the queue made in
+//! between. From the steps before a cut, [`Journal::images`] builds every state that the disk may be found in:
 //! - octets that were not fsynced are there, or missing, or half there, or there as zeros;
-//! - a name that was made, moved or removed is so only for certain once the directory that it appears in (or vanishes from)
-//!   was fsynced; of the others, any set may have happened, in no order (a rename happens whole or not at all, as journalling
-//!   file systems have it).
+//! - a name that was made, moved or removed is so only for certain once the directory that it appears in (or vanishes
+//!   from) was fsynced; of the others, any set may have happened, in no order (a rename happens whole or not at all, as
+//!   journalling file systems have it).
 //!
 //! The check itself is checked: a journal with an fsync left out, or with two steps swapped, must fail.
 

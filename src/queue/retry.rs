@@ -15,8 +15,8 @@ pub const CEILING: Duration = Duration::from_hours(4);
 
 /// When attempt number `attempts + 1` is due, the last one having been made at `last`.
 ///
-/// `seed` is any number that differs from letter to letter. With a `last` that lies in the future (the clock was set back)
-/// it is due at once: a wait from `now` would never be over, and one from `last` perhaps in years.
+/// `seed` is any number that differs from letter to letter. With a `last` that lies in the future (the clock was set
+/// back) it is due at once: a wait from `now` would never be over, and one from `last` perhaps in years.
 pub fn next(attempts: u32, last: SystemTime, now: SystemTime, seed: u64) -> SystemTime {
     if last > now { now } else { last + wait(attempts, seed) }
 }
@@ -38,8 +38,8 @@ fn mix(seed: u64) -> u64 {
 }
 
 /// The most that a time in which nobody touched a letter counts for its lifetime. Neither a machine that was off for
-/// weeks nor a clock that jumps by years makes a letter old by itself: five such times at the least do. What the schedule
-/// itself waits always counts in full.
+/// weeks nor a clock that jumps by years makes a letter old by itself: five such times at the least do. What the
+/// schedule itself waits always counts in full.
 pub fn longest_gap(lifetime: Duration) -> Duration {
     (lifetime / 5).max(CEILING)
 }

@@ -2,12 +2,12 @@
 //!
 //! # The protocol
 //! - A runner holds `runner.lock` and has `trigger` open for reading *before* it looks at the letters.
-//! - Whoever accepts a letter does so first, and then opens `trigger` for writing without waiting. That works only while
-//!   a runner has it open: one octet wakes it. Otherwise nobody is awake, and the sender may start a runner.
+//! - Whoever accepts a letter does so first, and then opens `trigger` for writing without waiting. That works only
+//!   while a runner has it open: one octet wakes it. Otherwise nobody is awake, and the sender may start a runner.
 //! - A woken runner empties the FIFO *before* it looks at the letters: what comes later wakes it again.
-//! - To leave, a runner closes `trigger`, then unlocks, then looks once more. A letter whose sender still found the FIFO open
-//!   is seen by that look; any later sender finds nobody awake. Where the look finds something, the runner takes the lock
-//!   again, unless another has it by then.
+//! - To leave, a runner closes `trigger`, then unlocks, then looks once more. A letter whose sender still found the
+//!   FIFO open is seen by that look; any later sender finds nobody awake. Where the look finds something, the runner
+//!   takes the lock again, unless another has it by then.
 //!
 //! The wait ends by an octet, a signal or the time; between these the process does not wake up.
 
@@ -111,7 +111,8 @@ impl RunnerLock {
         }
     }
 
-    /// The FIFO's reading end, for a process that is to be the runner after us: as long as it has that, no knock is lost.
+    /// The FIFO's reading end, for a process that is to be the
+    /// runner after us: as long as it has that, no knock is lost.
     pub fn ear(&self) -> io::Result<OwnedFd> {
         self.trigger.as_fd().try_clone_to_owned()
     }
@@ -131,7 +132,8 @@ impl RunnerLock {
     }
 }
 
-/// A clock that goes on while the machine sleeps, as poll(2)'s own does not: a laptop's letters are due when it wakes up.
+/// A clock that goes on while the machine sleeps, as poll(2)'s
+/// own does not: a laptop's letters are due when it wakes up.
 #[cfg(target_os = "linux")]
 struct Alarm(TimerFd);
 
@@ -171,7 +173,8 @@ fn timeout(limit: Duration) -> PollTimeout {
     i32::try_from(millis).ok().and_then(|millis| PollTimeout::try_from(millis).ok()).unwrap_or(PollTimeout::MAX)
 }
 
-/// The FIFO, open for reading and writing: with a writer of our own, other writers' comings and goings are no end of file.
+/// The FIFO, open for reading and writing: with a writer of our
+/// own, other writers' comings and goings are no end of file.
 fn open_fifo(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();

@@ -17,7 +17,8 @@ pub(super) fn line(digest: &Digest) -> String {
     format!("\nseal {}\n", hex(digest.as_ref()))
 }
 
-/// Whether the file bears the right seal behind its first `len` octets. An error is an I/O error and says nothing of the seal.
+/// Whether the file bears the right seal behind its first `len`
+/// octets. An error is an I/O error and says nothing of the seal.
 pub(super) fn is_right(file: &File, len: u64) -> io::Result<bool> {
     let mut context = Context::new(&SHA256);
     let mut buffer = vec![0; 64 * 1024];

@@ -1,7 +1,7 @@
 //! The words of a record: how any text becomes one word without white space or control characters, and back.
 //!
-//! A record is a line of words. Whatever strangers write (addresses, a server's answer) goes through [`escape`], so that
-//! it can end neither a word nor a line (`OpenSMTPD`'s CVE-2020-8794 was a reply that did).
+//! A record is a line of words. Whatever strangers write (addresses, a server's answer) goes through [`escape`], so
+//! that it can end neither a word nor a line (`OpenSMTPD`'s CVE-2020-8794 was a reply that did).
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,10 +1,10 @@
 //! The way to one candidate: where it is, whom TLS must be with, and on what terms a session is opened.
 //!
-//! Other people's mail servers are spoken to as securely as they can be (RFC 7435): what the DNS vouches for is demanded;
-//! else TLS is taken without a proof, since the alternative is none; and where TLS comes to nothing, the letter goes in
-//! clear, over a new connection. Who breaks a handshake on the way could as well have hidden that STARTTLS is offered, so
-//! that waiting for a better day would only delay mail to servers whose TLS is broken. Whoever wants more says
-//! `tls = "starttls"`.
+//! Other people's mail servers are spoken to as securely as they can be (RFC 7435): what the DNS vouches for is
+//! demanded; else TLS is taken without a proof, since the alternative is none; and where TLS comes to nothing, the
+//! letter goes in clear, over a new connection. Who breaks a handshake on the way could as well have hidden that
+//! STARTTLS is offered, so that waiting for a better day would only delay mail to servers whose TLS is broken. Whoever
+//! wants more says `tls = "starttls"`.
 
 use super::candidates::Candidate;
 use super::{Way, name};

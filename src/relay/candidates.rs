@@ -5,8 +5,9 @@
 //! forge must meet a certificate for the name that the settings have: a server within the domain shows its own, one
 //! outside of it the domain's (or `tls_host`). RFC 6186 §3.4 and §6, RFC 8314 §5.1, RFC 7817 §3.
 //!
-//! `mx` is one question, for the mail servers of the recipients' domain. Whoever forges its answer has a certificate for the
-//! name that he puts there: what is behind it is as sure as the DNS. RFC 5321 §4.1.3 (address literals) and §5.1.
+//! `mx` is one question, for the mail servers of the recipients' domain. Whoever
+//! forges its answer has a certificate for the name that he puts there: what is
+//! behind it is as sure as the DNS. RFC 5321 §4.1.3 (address literals) and §5.1.
 
 use super::name;
 use crate::config::{Account, Host, Tls};

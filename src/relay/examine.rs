@@ -1,7 +1,7 @@
 //! Looks an account's hosts over without sending anything: what a letter would meet at each.
 //!
-//! The way is that of an attempt, step by step, but it ends neither at the first host that works nor without telling how
-//! far it came. MAIL FROM is asked and taken back; no recipient is named.
+//! The way is that of an attempt, step by step, but it ends neither at the first host that works nor without telling
+//! how far it came. MAIL FROM is asked and taken back; no recipient is named.
 
 use super::approach::{Approach, of_dane, terms};
 use super::candidates::{Candidate, Candidates};

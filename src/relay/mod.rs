@@ -1,9 +1,9 @@
 //! One attempt through an account: account, envelope and letter in, a [`Report`] out.
 //!
-//! The account's hosts ([`candidates`]) are tried in order until one opens a session; what became of the others is a remark.
-//! The password is asked for before a host is connected to, so that a slow helper keeps no server waiting. A
-//! connection can carry many letters, several of them at once. This floor reports; it does not decide to retry, and it never fails
-//! without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
+//! The account's hosts ([`candidates`]) are tried in order until one opens a session; what became of the others is a
+//! remark. The password is asked for before a host is connected to, so that a slow helper keeps no server waiting. A
+//! connection can carry many letters, several of them at once. This floor reports; it does not decide to retry, and it
+//! never fails without an outcome for each recipient. What a fault means is [`verdict`]'s to say.
 
 mod approach;
 mod candidates;
@@ -31,8 +31,8 @@ use std::time::{Duration, Instant};
 pub struct Way<'a> {
     /// Hosts, TLS, authentication, and the limit of each wait.
     pub account: &'a Account,
-    /// The domain of all recipients, in lower case and as the DNS has it, where the account delivers to that domain's own
-    /// mail servers.
+    /// The domain of all recipients, in lower case and as the DNS has
+    /// it, where the account delivers to that domain's own mail servers.
     pub domain: Option<&'a str>,
     /// Obtains the account's password for a host; the error is a sentence. Called only where AUTH is needed, and
     /// once for each host that is tried: remember the answer where asking is dear and the host does not matter.

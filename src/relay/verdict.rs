@@ -1,10 +1,10 @@
 //! Decides what a fault means for one recipient: THE table.
 //!
-//! Pure: where and what in, an [`Outcome`] out. Nothing else in the program interprets reply codes. Only the
-//! letter's own faults are final: a 5xx on MAIL, RCPT, DATA or the dot, a recipient's domain that is not there or takes
-//! no mail, and a letter that cannot be put into a form that the server takes. A refusal of the session is never the letter's fault, whatever its class; what
-//! is not understood is deferred: losing time beats losing mail.
-//! RFC 5321 §4.2.1 (severity), §4.5.3.1.10 (552 to RCPT); RFC 3463 (status); RFC 1047 (the lost final answer).
+//! Pure: where and what in, an [`Outcome`] out. Nothing else in the program interprets reply codes. Only the letter's
+//! own faults are final: a 5xx on MAIL, RCPT, DATA or the dot, a recipient's domain that is not there or takes no mail,
+//! and a letter that cannot be put into a form that the server takes. A refusal of the session is never the letter's
+//! fault, whatever its class; what is not understood is deferred: losing time beats losing mail. RFC 5321 §4.2.1
+//! (severity), §4.5.3.1.10 (552 to RCPT); RFC 3463 (status); RFC 1047 (the lost final answer).
 
 use crate::outcome::{Blame, Cause, Fault, Outcome, Reply, Stage, Status};
 use crate::smtp::plan::Unfit;

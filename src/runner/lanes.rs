@@ -1,9 +1,10 @@
 //! The lanes of a pass: the letters that wait for each destination, and how many work on them.
 //!
-//! An account has its lane, and so has each domain that letters are delivered to directly; letters for several destinations
-//! share one. A worker stays in its lane while letters may still come. Domains can be thousands, so that those who work on
-//! them are a crew of bounded size: where lanes lack one, a worker whose lane is empty moves on to them. Letters, workers and
-//! the end are under one lock: no letter is left in a lane that its last worker has just left. Knows nothing of mail.
+//! An account has its lane, and so has each domain that letters are delivered to directly; letters for several
+//! destinations share one. A worker stays in its lane while letters may still come. Domains can be thousands, so that
+//! those who work on them are a crew of bounded size: where lanes lack one, a worker whose lane is empty moves on to
+//! them. Letters, workers and the end are under one lock: no letter is left in a lane that its last worker has just
+//! left. Knows nothing of mail.
 
 use crate::config::choose::Destination;
 use crate::queue::Id;

@@ -1,7 +1,7 @@
 //! One connection's worth of work on the letters of a lane.
 //!
-//! Claims a letter, opens the connection that it needs, sends what the lane has as long as the connection lasts, settles
-//! each letter with its outcome, and leaves when nothing more will come.
+//! Claims a letter, opens the connection that it needs, sends what the lane has as long as the connection lasts,
+//! settles each letter with its outcome, and leaves when nothing more will come.
 
 use super::lanes::Key;
 use super::{LETTER, Parcel, Run, Shift, lane, skip};

@@ -160,8 +160,8 @@ fn not_kept(why: &str) {
     tracing::warn!(message = "unable", reason = format!("an OAuth token cannot be kept: {why}"));
 }
 
-/// A stranger's words, safe to show, and without our secrets should he repeat them: as they are, as he has read them in the
-/// form, or in base64.
+/// A stranger's words, safe to show, and without our secrets should he
+/// repeat them: as they are, as he has read them in the form, or in base64.
 pub(super) fn shown(words: &str, secrets: &[Option<&Secret>]) -> String {
     let mut words = words.to_owned();
     for secret in secrets.iter().flatten().map(|secret| secret.dangerous_expose()) {

@@ -164,7 +164,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unstuffing_gives_the_content_back(lines in proptest::collection::vec("[.]{0,2}[ab]{0,2}", 0..9), pad in PIECE - 30..PIECE) {
+        fn unstuffing_gives_the_content_back(
+            lines in proptest::collection::vec("[.]{0,2}[ab]{0,2}", 0..9), pad in PIECE - 30..PIECE,
+        ) {
             let mut content = "p".repeat(pad);
             for line in &lines {
                 content.push_str("\r\n");

@@ -340,7 +340,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_can_hurt(noise in proptest::collection::vec(any::<u8>(), 0..64), at in any::<proptest::sample::Index>(), octet in any::<u8>()) {
+        fn no_octets_can_hurt(
+            noise in proptest::collection::vec(any::<u8>(), 0..64),
+            at in any::<proptest::sample::Index>(),
+            octet in any::<u8>(),
+        ) {
             let _ = (Certificate::read(&noise), end_point(&noise));
             let mut der = certificate(&rcgen::PKCS_ED25519, |_| {});
             let at = at.index(der.len());

@@ -447,8 +447,9 @@ impl<C: Cargo> Flight<'_, C> {
         match transaction.hear(answer, cargo.plan()) {
             Heard::Answer => {}
             Heard::NoReset(refusal) => return Err(self.no_reset(&refusal)),
-            // A 5xx has left no letter behind, so that it can go once more, by DATA. Should the server have read the chunk
-            // as commands, the answers are out of step, and that or a refused RSET ends the session: the letter is put off.
+            // A 5xx has left no letter behind, so that it can go once more, by DATA.
+            // Should the server have read the chunk as commands, the answers are out of
+            // step, and that or a refused RSET ends the session: the letter is put off.
             Heard::NoBdat => {
                 *again = true;
                 self.pace = Pace::Envelopes;

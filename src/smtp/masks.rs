@@ -1,7 +1,8 @@
 //! What must not be shown, remembered without being kept.
 //!
-//! A server can echo a password long after AUTH, and a transcript must not repeat it. To keep the password itself for that
-//! would leave it in memory for the whole session; its length, the sum of its octets and its SHA-256 recognise it as well.
+//! A server can echo a password long after AUTH, and a transcript must not repeat
+//! it. To keep the password itself for that would leave it in memory for the whole
+//! session; its length, the sum of its octets and its SHA-256 recognise it as well.
 
 use ring::digest::{Digest, SHA256, digest};
 
@@ -77,7 +78,8 @@ mod tests {
                 masks.add(secret);
             }
             for line in [parts.join(""), parts.join(secrets.first().map_or("", String::as_str))] {
-                let expected = secrets.iter().rev().fold(line.clone(), |line, secret| line.replace(secret.as_str(), "****"));
+                let hide = |line: String, secret: &String| line.replace(secret.as_str(), "****");
+                let expected = secrets.iter().rev().fold(line.clone(), hide);
                 prop_assert_eq!(masks.shown(&line), expected);
             }
         }

@@ -472,8 +472,8 @@ impl Session {
                 self.note(&format!("< {}{hyphen}{line}", reply.code));
             }
         }
-        // A challenge is for `auth` alone, and what is offered for `capabilities`: they need it as it came, and a password
-        // may be a keyword. Anything else may end up in a sentence.
+        // A challenge is for `auth` alone, and what is offered for `capabilities`: they need it as it came, and a
+        // password may be a keyword. Anything else may end up in a sentence.
         if !matches!((stage, reply.code), (Stage::Auth, 334) | (Stage::Ehlo, 250)) {
             reply.lines = shown;
             reply.abridge();
@@ -534,8 +534,8 @@ impl Session {
         }
     }
 
-    /// Remembers not to show the password, nor its base64 wherever in a text that begins. One of three characters or less
-    /// would mask half the dialogue, and protects nothing.
+    /// Remembers not to show the password, nor its base64 wherever in a text that begins. One of three characters or
+    /// less would mask half the dialogue, and protects nothing.
     fn mask(&mut self, secret: &[u8]) {
         let Some(text) = std::str::from_utf8(secret).ok().filter(|text| text.len() > 3) else { return };
         for before in 0..3_usize {

@@ -1,11 +1,11 @@
 //! One letter's way through a session: what is said next, what is answered next, and what it comes to.
 //!
-//! Pure: replies in, a result for each recipient out. A [`Transaction`] has two places in the same row of
-//! [`Step`]s, the next to say and the next to be answered; between them lies what is awaited. One refused recipient
-//! never costs the others their mail. The answer to the end of the content is final when it is positive, and counts
-//! for those whom the server has accepted, whatever else it said. In LMTP it comes once for each of them, and counts for
-//! that one; who has none when the connection is lost may have got the letter or not.
-//! RFC 5321 §3.3, RFC 3030 (BDAT), RFC 2033 §4.2 and §4.3 (LMTP).
+//! Pure: replies in, a result for each recipient out. A [`Transaction`] has two places in the same row
+//! of [`Step`]s, the next to say and the next to be answered; between them lies what is awaited. One
+//! refused recipient never costs the others their mail. The answer to the end of the content is final
+//! when it is positive, and counts for those whom the server has accepted, whatever else it said. In
+//! LMTP it comes once for each of them, and counts for that one; who has none when the connection is
+//! lost may have got the letter or not. RFC 5321 §3.3, RFC 3030 (BDAT), RFC 2033 §4.2 and §4.3 (LMTP).
 
 use super::plan::Plan;
 use crate::outcome::{Cause, Fault, Reply, Stage};
@@ -252,8 +252,8 @@ impl Transaction {
     /// For each recipient with a command, in order: the server's answer to the letter, or what went wrong.
     pub fn results(self, plan: &Plan) -> Vec<Result<Reply, Fault>> {
         let Self { protocol, mail, recipients, each, end, .. } = self;
-        // What a server says to a content behind a MAIL that it has refused is no answer to the letter: it may be one to
-        // the lone dot, and one that takes what it has no sender for is not believed.
+        // What a server says to a content behind a MAIL that it has refused is no answer to the letter: it may be one
+        // to the lone dot, and one that takes what it has no sender for is not believed.
         let went = mail.is_none();
         let mut each = each.into_iter();
         let mut own = || each.next().filter(|_| protocol == Protocol::Lmtp && went);

@@ -29,7 +29,8 @@ impl Dice {
     }
 }
 
-/// Waits for a process, and kills it first once in a while, at some moment. Gives its status, `None` where it was killed.
+/// Waits for a process, and kills it first once in a while, at
+/// some moment. Gives its status, `None` where it was killed.
 fn end(mut child: Child, dice: &mut Dice, one_in: u64) -> Option<i32> {
     if dice.throw(one_in) == 0 {
         thread::sleep(Duration::from_millis(dice.throw(40)));
@@ -100,8 +101,9 @@ fn senders_and_runners_that_are_killed_at_random_lose_nothing_and_double_only_wh
     }
     let dropped = sink.unanswered();
     println!(
-        "{} letters of {SENDERS} senders ({killed_senders} killed), {RUNNERS} runners at a time ({killed_runners} killed), \
-         {dropped} final dots unanswered: lost {lost}, cut {damaged}, delivered after a refusal {unwanted}, copies too many {extra}",
+        "{} letters of {SENDERS} senders ({killed_senders} killed), {RUNNERS} runners at a time ({killed_runners} \
+         killed), {dropped} final dots unanswered: lost {lost}, cut {damaged}, delivered after a refusal {unwanted}, \
+         copies too many {extra}",
         told.len()
     );
     assert_eq!((lost, damaged, unwanted), (0, 0, 0));

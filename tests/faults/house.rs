@@ -1,7 +1,7 @@
 //! Somebody's home: a configuration, a queue, a log, and `sendmail` as it is called from there.
 //!
-//! Nothing that is started here lasts longer than [`PATIENCE`]: what does is ended with all that it started, and counts as a
-//! hang.
+//! Nothing that is started here lasts longer than [`PATIENCE`]: what
+//! does is ended with all that it started, and counts as a hang.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;

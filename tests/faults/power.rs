@@ -1,8 +1,8 @@
 //! Power cuts on a real file system.
 //!
-//! The queue lies on ext4 in an image that is mounted as a loop device. A cut copies the image and leaves the mounted file
-//! system alone: what was written to files and not yet by ext4 to its device is in the page cache only, and the copy does
-//! not see it. The copy, whose journal is replayed when it is mounted, is the disk after the cut.
+//! The queue lies on ext4 in an image that is mounted as a loop device. A cut copies the image and leaves the mounted
+//! file system alone: what was written to files and not yet by ext4 to its device is in the page cache only, and the
+//! copy does not see it. The copy, whose journal is replayed when it is mounted, is the disk after the cut.
 //!
 //! What the loop device has got, it has: a disk that loses what it said it had flushed is not tried here.
 

@@ -7,8 +7,8 @@ use crate::letter::Letter;
 use crate::sink::{Mood, Sink};
 use crate::strace::{self, Fault, Scope, What};
 
-/// Runs the queue and kills the run when it would note, in the letter that was refused, that its sender is told: the fourth
-/// record behind the attempt, its outcome, and the report to come. Gives the report's path.
+/// Runs the queue and kills the run when it would note, in the letter that was refused, that its sender is told: the
+/// fourth record behind the attempt, its outcome, and the report to come. Gives the report's path.
 fn die_before_it_is_noted(house: &House, letter: &str) -> PathBuf {
     let letters = house.queue_dir().join("letters");
     let before = house.names("letters");

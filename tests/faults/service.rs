@@ -1,10 +1,10 @@
 //! A fault at every system call that the service makes while it takes a letter and hands it on.
 //!
 //! strace is attached to a service that is up, so that the calls it counts are those of the letter: the thread at the
-//! doors, the session's, the runner's, each by its own count. Whatever happens: what was answered 250 is on the disk, whole,
-//! and arrives once (twice only where the service died between the relay's final dot and its record); what was not is not
-//! kept, unless the service was killed behind the commit; nothing half-kept outlives the janitor. A kill is followed by a
-//! new service, an error by more of the same: the next letter must be taken.
+//! doors, the session's, the runner's, each by its own count. Whatever happens: what was answered 250 is on the disk,
+//! whole, and arrives once (twice only where the service died between the relay's final dot and its record); what was
+//! not is not kept, unless the service was killed behind the commit; nothing half-kept outlives the janitor. A kill is
+//! followed by a new service, an error by more of the same: the next letter must be taken.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -364,8 +364,8 @@ fn suffer(scene: Scene, fault: Fault) -> Aftermath {
     after.litter = machine.litter();
     let log = fs::read_to_string(machine.path("log")).unwrap_or_default();
     after.story = format!(
-        "{scene:?} ({fault}): heard {heard:?}, up {was_up}, arrived {before} and {all}; the next letter: {second_heard:?}, \
-         up {is_up}, {arrived}\n{said}{log}"
+        "{scene:?} ({fault}): heard {heard:?}, up {was_up}, arrived {before} and {all}; the next letter: \
+         {second_heard:?}, up {is_up}, {arrived}\n{said}{log}"
     );
     after
 }
@@ -430,9 +430,9 @@ fn sweep(scene: Scene, faults: &[Fault]) -> Vec<String> {
     let Figures { points, missed, doubled, killed_after_commit, ended_by_std, complaints } =
         figures.into_inner().unwrap();
     println!(
-        "service, {scene:?}: points {points} ({missed} not reached), lost, late, cut, doubled otherwise, left half, or the \
-         service gone: {}; killed after the commit {killed_after_commit}, doubled in the window {doubled}, ended with 70 \
-         where closedir(3) fails {ended_by_std}",
+        "service, {scene:?}: points {points} ({missed} not reached), lost, late, cut, doubled otherwise, left half, or \
+         the service gone: {}; killed after the commit {killed_after_commit}, doubled in the window {doubled}, ended \
+         with 70 where closedir(3) fails {ended_by_std}",
         complaints.len()
     );
     complaints
@@ -460,7 +460,8 @@ fn a_fault_at_any_of_a_few_calls_of_the_service_loses_nothing_that_was_acknowled
     judge(&complaints);
 }
 
-/// `cargo test --test faults -- --ignored --nocapture every_call_of_the_service`; `FAULT` picks those whose name has this.
+/// `cargo test --test faults -- --ignored --nocapture
+/// every_call_of_the_service`; `FAULT` picks those whose name has this.
 #[test]
 #[ignore = "takes half an hour, and prints its figures"]
 fn a_fault_at_every_call_of_the_service_loses_nothing_that_was_acknowledged() {

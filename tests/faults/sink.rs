@@ -1,8 +1,8 @@
 //! A relay that counts. What it has read up to the final dot it has taken, whether or not its answer is ever heard.
 //!
 //! The local part of a recipient says what becomes of it: `later…` is put off (451) until [`Sink::relent`], `never…` is
-//! refused (550), anybody else is taken. The relay as a whole has a [`Mood`]. CHUNKING is not offered, so that there is a
-//! final dot to be killed at.
+//! refused (550), anybody else is taken. The relay as a whole has a [`Mood`]. CHUNKING is not offered, so that there is
+//! a final dot to be killed at.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -209,7 +209,10 @@ impl Shared {
                     let mut state = self.state();
                     state.mails += 1;
                     self.changed.notify_all();
-                    let silent = |state: &mut State| matches!(state.mood, Mood::SilentAfterMail(local) if from.starts_with(&format!("{local}@")));
+                    let silent = |state: &mut State| match state.mood {
+                        Mood::SilentAfterMail(local) => from.starts_with(&format!("{local}@")),
+                        _ => false,
+                    };
                     drop(self.changed.wait_timeout_while(state, PATIENCE, silent).unwrap());
                     "250 2.1.0 ok"
                 }

@@ -1,9 +1,9 @@
 //! Faults at system calls, by strace(1): a call is counted in a run without faults, and the n-th one fails in the next.
 //!
-//! strace counts for each thread by itself, so a kill at the n-th call falls on the first thread that comes so far, and an
-//! error on every one. And it counts from the first instruction, the dynamic loader's calls included, whose failure says
-//! nothing about us. Hence two scopes: all calls of the process behind the loader's, and the calls on given paths alone,
-//! where the loader has none and a worker's calls come under low numbers of their own.
+//! strace counts for each thread by itself, so a kill at the n-th call falls on the first thread that comes so far, and
+//! an error on every one. And it counts from the first instruction, the dynamic loader's calls included, whose failure
+//! says nothing about us. Hence two scopes: all calls of the process behind the loader's, and the calls on given paths
+//! alone, where the loader has none and a worker's calls come under low numbers of their own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -134,8 +134,8 @@ fn strace(house: &House, calls: &[&str], scope: Scope, paths: &[PathBuf]) -> Com
     command
 }
 
-/// Counts the calls of a trace, and which of them are not the loader's: Rust's own first call is a poll(2) of the standard
-/// descriptors.
+/// Counts the calls of a trace, and which of them are not the loader's:
+/// Rust's own first call is a poll(2) of the standard descriptors.
 fn tally(trace: &str, scope: Scope) -> Calls {
     let mut threads: BTreeMap<&str, BTreeMap<&'static str, usize>> = BTreeMap::new();
     let mut loader: Option<BTreeMap<&'static str, usize>> = (scope == Scope::Queue).then(BTreeMap::new);

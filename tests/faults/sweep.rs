@@ -1,8 +1,8 @@
 //! A fault at every system call of the real program, and what became of the letters.
 //!
-//! Whatever happens: an exit status of 0 means that everybody has the letter in the end or its sender a report; any other
-//! that nobody will ever get it from us; no copy is cut short, and none comes twice, unless it died between the final dot
-//! and its record on the disk.
+//! Whatever happens: an exit status of 0 means that everybody has the letter in the end or its sender a report; any
+//! other that nobody will ever get it from us; no copy is cut short, and none comes twice, unless it died between the
+//! final dot and its record on the disk.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -97,8 +97,8 @@ impl Scene {
             let (words, stdin) = self.call(&house);
             let calls = strace::count(&house, &words, stdin, scope, &strace::paths(house.queue_dir()));
             assert!(!calls.is_empty(), "strace has seen nothing");
-            // What is seen in both scopes need not fail twice: for the queue alone, the kinds of call that the loader makes
-            // before us, and a run's, which has more than one thread.
+            // What is seen in both scopes need not fail twice: for the queue alone, the kinds of call that the loader
+            // makes before us, and a run's, which has more than one thread.
             let twice =
                 |fault: &Fault| self == Self::Run || ["openat", "read", "pread64", "close"].contains(&fault.call);
             let these = strace::faults(&calls, scope);
@@ -309,7 +309,8 @@ impl std::fmt::Display for Figures {
         write!(
             f,
             "points {} ({} not reached), lost {}, truncated {}, doubled in the window {} by kills and {} by errors, \
-             outside {}, late {}, refused when the relay had it for some {}, killed after the commit {}, improper ends {}, litter {}",
+             outside {}, late {}, refused when the relay had it for some {}, killed after the commit {}, improper ends \
+             {}, litter {}",
             self.points,
             self.missed,
             self.lost,
@@ -347,7 +348,8 @@ fn sweep(scene: Scene, faults: &[Fault]) -> Figures {
 /// So many faults, spread over all of them.
 fn sample(faults: &[Fault], count: usize) -> Vec<Fault> {
     let step = (faults.len() / count).max(1);
-    // A step that shares no factor with the errors' number, so that it does not pick the same one of them again and again.
+    // A step that shares no factor with the errors' number, so
+    // that it does not pick the same one of them again and again.
     faults.iter().copied().step_by(step | 1).collect()
 }
 

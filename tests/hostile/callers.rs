@@ -1,4 +1,5 @@
-//! Callers who mean harm, or whose world is broken: whatever the words, the letter, the environment and the descriptors.
+//! Callers who mean harm, or whose world is broken: whatever
+//! the words, the letter, the environment and the descriptors.
 
 use crate::attack::{call, indiscretions};
 use crate::measure;
@@ -43,18 +44,29 @@ impl Dice {
 /// Words that callers use, words that attackers use, and words that nobody uses. `HERE` is a directory to do harm in.
 #[rustfmt::skip]
 const WORDS: &[&[u8]] = &[
-    b"-i", b"-t", b"-oi", b"-oem", b"-oee", b"-oeq", b"-odi", b"-odq", b"-odb", b"-odd", b"-ti", b"-it", b"-vt", b"-tif", b"-bm", b"-bs", b"-bp",
-    b"-bi", b"-bd", b"-bD", b"-bt", b"-bv", b"-ba", b"-bh", b"-be", b"-be${run{/usr/bin/touch HERE/pwned}}", b"-b", b"-I", b"-q", b"-qf", b"-qI", b"-qS", b"-qRx",
-    b"-qGx", b"-q!I", b"-f", b"-r", b"-F", b"-fwww-data", b"-f", b"-f<>", b"-f''", b"-r-X/tmp/x", b"-N", b"-Nnever", b"-Nsuccess,delay,failure", b"-R", b"-Rfull",
-    b"-V", b"-VABC", b"-B8BITMIME", b"-B", b"-C", b"-CHERE/evil.toml", b"-C/etc/passwd", b"-C/dev/stdin", b"-C-", b"-D", b"-DHERE/debug", b"-d", b"-d0.1", b"-d0-99.127",
-    b"-X", b"-XHERE/log.php", b"-X/dev/full", b"-O", b"-OQueueDirectory=HERE/queue2", b"-OTimeout=1", b"-ODeliveryMode=q", b"-O AliasFile=|touch HERE/pwned",
-    b"-oQHERE/queue3", b"-oQ", b"-oA|touch HERE/pwned", b"-oAHERE/aliases", b"-oX1", b"-oMs", b"-oMrHERE", b"-p", b"-psmtp:evil.example", b"-L", b"-Ltag", b"-L\x1b[2J", b"-G", b"-U",
-    b"-h", b"-h99999999999", b"-M", b"-Mrm", b"-Mvh", b"-n", b"-m", b"-e", b"-em", b"-eQ", b"-E", b"-J", b"-Ac", b"-Am", b"-A", b"-s", b"-S", b"-T", b"-x", b"-z", b"-7",
-    b"-a", b"-awork", b"-anone", b"--", b"-", b"---", b"--help", b"--version", b"--file=HERE/evil.toml", b"--host=evil.example", b"--passwordeval=touch HERE/pwned", b"--pretend",
+    b"-i", b"-t", b"-oi", b"-oem", b"-oee", b"-oeq", b"-odi", b"-odq", b"-odb", b"-odd", b"-ti", b"-it", b"-vt",
+    b"-tif", b"-bm", b"-bs", b"-bp",
+    b"-bi", b"-bd", b"-bD", b"-bt", b"-bv", b"-ba", b"-bh", b"-be", b"-be${run{/usr/bin/touch HERE/pwned}}", b"-b",
+    b"-I", b"-q", b"-qf", b"-qI", b"-qS", b"-qRx",
+    b"-qGx", b"-q!I", b"-f", b"-r", b"-F", b"-fwww-data", b"-f", b"-f<>", b"-f''", b"-r-X/tmp/x", b"-N", b"-Nnever",
+    b"-Nsuccess,delay,failure", b"-R", b"-Rfull",
+    b"-V", b"-VABC", b"-B8BITMIME", b"-B", b"-C", b"-CHERE/evil.toml", b"-C/etc/passwd", b"-C/dev/stdin", b"-C-", b"-D",
+    b"-DHERE/debug", b"-d", b"-d0.1", b"-d0-99.127",
+    b"-X", b"-XHERE/log.php", b"-X/dev/full", b"-O", b"-OQueueDirectory=HERE/queue2", b"-OTimeout=1",
+    b"-ODeliveryMode=q", b"-O AliasFile=|touch HERE/pwned",
+    b"-oQHERE/queue3", b"-oQ", b"-oA|touch HERE/pwned", b"-oAHERE/aliases", b"-oX1", b"-oMs", b"-oMrHERE", b"-p",
+    b"-psmtp:evil.example", b"-L", b"-Ltag", b"-L\x1b[2J", b"-G", b"-U",
+    b"-h", b"-h99999999999", b"-M", b"-Mrm", b"-Mvh", b"-n", b"-m", b"-e", b"-em", b"-eQ", b"-E", b"-J", b"-Ac", b"-Am",
+    b"-A", b"-s", b"-S", b"-T", b"-x", b"-z", b"-7",
+    b"-a", b"-awork", b"-anone", b"--", b"-", b"---", b"--help", b"--version", b"--file=HERE/evil.toml",
+    b"--host=evil.example", b"--passwordeval=touch HERE/pwned", b"--pretend",
     b"--read-recipients", b"--read-envelope-from", b"--logfile=HERE/log", b"-P", b"-d",
-    b"root", b"bob@example.org", b"bob", b"", b" ", b",", b"a@b, c@d", b"<bob@example.org>", b"Bob <bob@example.org>", b"\"quoted user\"@example.org", b"-f@example.org",
-    b"bob@example.org>\r\nRCPT TO:<evil@example.net", b"x\ny", b"|touch HERE/pwned", b"\"|touch HERE/pwned\"", b"/etc/passwd", b":include:/etc/passwd", b"HERE/file", b"@", b"@@", b"a@",
-    b"\xff\xfe@example.org", "j\u{f6}rg@exämple.org".as_bytes(), b"a@[127.0.0.1]", b"a@b SIZE=1", b"`touch HERE/pwned`", b"$(touch HERE/pwned)", b"(((((((((((((((((", b"\"", b"\\", b"\x1b]0;owned\x07",
+    b"root", b"bob@example.org", b"bob", b"", b" ", b",", b"a@b, c@d", b"<bob@example.org>", b"Bob <bob@example.org>",
+    b"\"quoted user\"@example.org", b"-f@example.org",
+    b"bob@example.org>\r\nRCPT TO:<evil@example.net", b"x\ny", b"|touch HERE/pwned", b"\"|touch HERE/pwned\"",
+    b"/etc/passwd", b":include:/etc/passwd", b"HERE/file", b"@", b"@@", b"a@",
+    b"\xff\xfe@example.org", "j\u{f6}rg@exämple.org".as_bytes(), b"a@[127.0.0.1]", b"a@b SIZE=1", b"`touch HERE/pwned`",
+    b"$(touch HERE/pwned)", b"(((((((((((((((((", b"\"", b"\\", b"\x1b]0;owned\x07",
     b"%s%n", b"../../../etc/passwd", b"group: a@b, c@d;", b"@r1,@r2:a@b",
 ];
 
@@ -114,7 +126,8 @@ fn tree(dir: &Path) -> BTreeSet<(PathBuf, u64)> {
     found
 }
 
-/// Runs random command lines for real. The relay is a port that nobody listens on, so that everything ends in the queue.
+/// Runs random command lines for real. The relay is a port that
+/// nobody listens on, so that everything ends in the queue.
 fn try_command_lines(count: usize, seed: u64) {
     let next = AtomicUsize::new(0);
     let (ends, wrong) = (Mutex::new(std::collections::BTreeMap::<i32, usize>::new()), Mutex::new(Vec::new()));
@@ -123,7 +136,8 @@ fn try_command_lines(count: usize, seed: u64) {
             let (next, ends, wrong) = (&next, &ends, &wrong);
             threads.spawn(move || {
                 let home = Sendmail::new(
-                    "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n\
+                    "default = \"work\"\ndomain = \"box.example\"\n[account.work]\nhost = \"127.0.0.1\"\nport = 1\n\
+                     tls = \"none\"\n\
                      [queue]\nrunner = \"off\"\n",
                 );
                 let here = home.home().join("here");
@@ -612,7 +626,7 @@ fn a_standard_input_that_does_not_block_is_waited_for() {
         let (reader, mut writer) = std::io::pipe().unwrap();
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let ours = reader.try_clone().unwrap();
-        let mut command = Command::new(crate::support::sendmail::sendmail());
+        let mut command = Command::new(sendmail());
         command.args(words).env_clear().envs(home.environment().iter().cloned());
         let mut child = command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(command);
@@ -733,7 +747,7 @@ fn wherever_the_queue_cannot_be_the_letter_is_the_caller_s_and_told_to_be() {
         PathBuf::from("/proc/queue"),
     ];
     for place in places {
-        let mut command = Command::new(crate::support::sendmail::sendmail());
+        let mut command = Command::new(sendmail());
         command.arg("bob@example.org").envs(home.environment().iter().cloned());
         command.env("PILLARBOX_QUEUE_DIR", &place).current_dir(home.home());
         fs::write(at("input"), "Subject: x\n\nhello\n").unwrap();

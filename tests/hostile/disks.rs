@@ -1,9 +1,9 @@
-//! Files that cannot be read or written, at every call on them; a signal at every call; and queue files that are not as they
-//! were left.
+//! Files that cannot be read or written, at every call on them; a signal
+//! at every call; and queue files that are not as they were left.
 //!
-//! A fault on a file that somebody configured is told with the file's name, and is never taken for a file that is not there:
-//! no other configuration, no unresolved alias, no session without its password or its trust. The letter is with the relay,
-//! in the queue, or its caller knows that nobody has it.
+//! A fault on a file that somebody configured is told with the file's name, and is never taken for a file that is not
+//! there: no other configuration, no unresolved alias, no session without its password or its trust. The letter is with
+//! the relay, in the queue, or its caller knows that nobody has it.
 
 use crate::attack::{PASSWORD, indiscretions};
 use crate::support::peer;
@@ -54,7 +54,8 @@ const SUBJECTS: [Subject; 12] = [
 ];
 
 /// The calls on a file that can fail.
-const CALLS: &str = "openat,read,pread64,readv,statx,newfstatat,fstat,lseek,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,\
+const CALLS: &str = "openat,read,pread64,readv,statx,newfstatat,fstat,lseek,write,pwrite64,fsync,fdatasync,\
+    rename,renameat,renameat2,\
     fchmod,chmod,flock,getdents64,unlink,mkdir,readlink,close";
 
 /// The errors that a disk, or a system that is full, has for them.
@@ -107,8 +108,10 @@ impl World {
             _ => format!("{{ file = \"{}\" }}", at("password").display()),
         };
         let toml = format!(
-            "default = \"work\"\ndomain = \"box.example\"\nalias_file = \"{}\"\nlog = \"{}\"\n[account.work]\nhost = \"127.0.0.1\"\n\
-             port = {port}\nuser = \"alice\"\npassword = {password}\nca_file = \"{}\"\n[queue]\nrunner = \"off\"\ndeadline = \"50s\"\n",
+            "default = \"work\"\ndomain = \"box.example\"\nalias_file = \"{}\"\nlog = \"{}\"\n[account.work]\n\
+             host = \"127.0.0.1\"\n\
+             port = {port}\nuser = \"alice\"\npassword = {password}\nca_file = \"{}\"\n[queue]\nrunner = \"off\"\n\
+             deadline = \"50s\"\n",
             at("aliases").display(),
             at("log").display(),
             authority.display(),
@@ -126,7 +129,8 @@ impl World {
             home.put(
                 ".msmtprc",
                 &format!(
-                    "account default\nhost 127.0.0.1\nport {port}\ntls on\ntls_trust_file {}\nauth on\nuser alice\npassword {PASSWORD}\n\
+                    "account default\nhost 127.0.0.1\nport {port}\ntls on\ntls_trust_file {}\nauth on\nuser alice\n\
+                     password {PASSWORD}\n\
                      aliases {}\nlogfile {}\n",
                     authority.display(),
                     at("aliases").display(),
@@ -417,7 +421,8 @@ fn queue_of(count: usize) -> (Sendmail, Vec<(PathBuf, String)>) {
     let mut letters = Vec::new();
     for number in 0..count {
         let text = format!(
-            "From: <a@example.com>\nSubject: {number:05}\nDate: Tue, 24 Nov 2026 12:00:00 +0000\nMessage-ID: <{number:05}@example.com>\n\nbody\n"
+            "From: <a@example.com>\nSubject: {number:05}\nDate: Tue, 24 Nov 2026 12:00:00 +0000\n\
+             Message-ID: <{number:05}@example.com>\n\nbody\n"
         );
         let ran = home.run(&["-odq", "-f", "a@example.com", "carol@example.org"], text.as_bytes());
         assert_eq!(ran.status, 0, "{ran:?}");

@@ -1,7 +1,8 @@
 //! Runs a program under watch: how it ended, what it said, and how much memory it had at the most.
 //!
-//! The kernel tells a parent the largest of its children's peaks, and not whose that was, so each program has a parent of its
-//! own: this test binary once more, whose only test to run is [`the_parent`]. A peak below the parent's own size reads as that.
+//! The kernel tells a parent the largest of its children's peaks, and not whose that
+//! was, so each program has a parent of its own: this test binary once more, whose only
+//! test to run is [`the_parent`]. A peak below the parent's own size reads as that.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use std::ffi::OsString;
@@ -16,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Only a hang takes so long.
 pub const WATCHDOG: Duration = Duration::from_mins(2);
 
-/// The bound for a program under attack, in KiB: 12 MiB for one that is shipped; one with symbols and without optimisation
-/// takes more.
+/// The bound for a program under attack, in KiB: 12 MiB for one that is shipped; one with symbols and without
+/// optimisation takes more.
 pub fn bound() -> u64 {
     let is_shipped = !cfg!(debug_assertions) || std::env::var_os("SENDMAIL_UNDER_TEST").is_some();
     if is_shipped { 12 * 1024 } else { 24 * 1024 }

@@ -1,11 +1,11 @@
 //! The same servers, and three others of our kind: msmtp, dma and nullmailer, as Debian has them.
 //!
-//! What became of a letter is judged by what one is promised by any of them: it ends (our watchdog is 20 s, where a limit of
-//! 4 s is set, where one can be), it does not crash, and a letter that the relay has not taken is not called sent; what is a
-//! fault of the session or of the settings sends no letter back for good; no password goes out in clear or to a stranger, and
-//! neither it nor a control character is printed or logged. (dma sleeps before it tries again, and often with its connection
-//! open, which counts as a hang here: nothing tells the one from the other.) dma and nullmailer run in mount and process namespaces of their
-//! own, over which their package lies (`.ci/peers`).
+//! What became of a letter is judged by what one is promised by any of them: it ends (our watchdog is 20 s, where a
+//! limit of 4 s is set, where one can be), it does not crash, and a letter that the relay has not taken is not called
+//! sent; what is a fault of the session or of the settings sends no letter back for good; no password goes out in clear
+//! or to a stranger, and neither it nor a control character is printed or logged. (dma sleeps before it tries again,
+//! and often with its connection open, which counts as a hang here: nothing tells the one from the other.) dma and
+//! nullmailer run in mount and process namespaces of their own, over which their package lies (`.ci/peers`).
 
 use crate::attack::{Attack, Mode, PASSWORD, Verdict, Way, indiscretions, secrets};
 use crate::measure;
@@ -43,14 +43,15 @@ mkdir "$work/over"
 mount -t tmpfs tmpfs "$work/over"
 for dir in etc usr var; do
     mkdir -p "$work/over/$dir/upper" "$work/over/$dir/work"
-    mount -t overlay -o "lowerdir=$package/$dir:/$dir,upperdir=$work/over/$dir/upper,workdir=$work/over/$dir/work" overlay "/$dir"
+    over=$work/over/$dir
+    mount -t overlay -o "lowerdir=$package/$dir:/$dir,upperdir=$over/upper,workdir=$over/work" overlay "/$dir"
 done
 cp -R "$work/etc/." /etc/
 sh "$work/run"
 "#;
 
-/// dma tries, and sleeps for minutes before it tries again: it is ended when it has been without a connection for a while.
-/// What it keeps is in its spool.
+/// dma tries, and sleeps for minutes before it tries again: it is ended when it has been without a connection for a
+/// while. What it keeps is in its spool.
 const DMA: &str = r#"
 mkdir -p /var/spool/dma && chgrp mail /var/spool/dma && chmod 2770 /var/spool/dma
 chgrp mail /etc/dma/auth.conf && chmod 640 /etc/dma/auth.conf && chmod 644 /etc/dma/dma.conf && chmod 755 /etc/dma

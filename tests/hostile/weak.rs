@@ -1,4 +1,5 @@
-//! Certificates that somebody could forge by now: openssl(1) still makes them, and we take none, whoever has signed them.
+//! Certificates that somebody could forge by now: openssl(1)
+//! still makes them, and we take none, whoever has signed them.
 
 use crate::attack::{PASSWORD, call, indiscretions};
 use crate::support::peer::{self, Running, free_port, run, wait_for};
@@ -80,7 +81,8 @@ fn a_certificate_that_could_be_forged_opens_no_session() {
                 || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() || server.0.try_wait().unwrap().is_some();
             wait_for("openssl to listen", || listens().then_some(()));
             let home = Sendmail::new(&format!(
-                "default = \"x\"\nqueue = \"off\"\n[account.x]\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"implicit\"\nuser = \"alice\"\n\
+                "default = \"x\"\nqueue = \"off\"\n[account.x]\nhost = \"127.0.0.1\"\nport = {port}\n\
+                 tls = \"implicit\"\nuser = \"alice\"\n\
                  password = \"{PASSWORD}\"\nca_file = \"{}\"\n",
                 at.join("ca.pem").display()
             ));

@@ -35,8 +35,8 @@ impl Mark {
     }
 }
 
-/// A secret as it may look: itself, in hexadecimal, its base64 at each of the three places that it may begin at, and inside a
-/// PLAIN.
+/// A secret as it may look: itself, in hexadecimal, its base64 at
+/// each of the three places that it may begin at, and inside a PLAIN.
 fn shapes(secret: &[u8]) -> Vec<Vec<u8>> {
     let hex = |upper: bool| {
         let digits = |octet: &u8| if upper { format!("{octet:02X}") } else { format!("{octet:02x}") };

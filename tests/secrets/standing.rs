@@ -47,7 +47,8 @@ fn the_service_shows_no_secret_to_anybody() {
     }));
 }
 
-/// Whether the relay has said the secret itself. Its words are nobody's secret to be wiped, in our buffers and in those of TLS.
+/// Whether the relay has said the secret itself. Its words are
+/// nobody's secret to be wiped, in our buffers and in those of TLS.
 fn gives_it_back(ending: &str) -> bool {
     ["refused", "deferred", "protocol"].iter().any(|word| ending.contains(word))
 }

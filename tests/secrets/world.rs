@@ -173,7 +173,8 @@ impl Daemon {
     }
 }
 
-/// Whatever lies below a directory, but for the keepers of secrets and what a runner takes away meanwhile: path and content.
+/// Whatever lies below a directory, but for the keepers of secrets
+/// and what a runner takes away meanwhile: path and content.
 pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,5 +1,5 @@
-//! A program under way, run as its callers run it: input that comes when it comes, output that is heard to its end, and a
-//! watch over it. It is killed, and the test fails, if it has not ended in time.
+//! A program under way, run as its callers run it: input that comes when it comes, output that is heard to its end, and
+//! a watch over it. It is killed, and the test fails, if it has not ended in time.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

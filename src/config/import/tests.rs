@@ -1,3 +1,5 @@
+//! What is imported reads back as it was meant, whoever wrote it; `tests/import` has whole files of each program.
+
 use super::*;
 use crate::config::import::emit::emit;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Which files are read, in which order, and which are not because of whose they are or who can read them.
+
 use super::*;
 use std::os::unix::fs::PermissionsExt;
 

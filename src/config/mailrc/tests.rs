@@ -1,3 +1,5 @@
+//! s-nail's file as s-nail reads it: words, branches, macros, relays, and every mistake with its place.
+
 use super::*;
 use crate::config::{Auth, Host, PasswordSource, Tls};
 use proptest::prelude::*;

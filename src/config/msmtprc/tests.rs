@@ -1,3 +1,5 @@
+//! msmtp's file as msmtp reads it; `tests/msmtprc` has whole ones, and what each amounts to.
+
 use super::*;
 use crate::config::{FromField, Host, LogTo, PasswordSource, SessionLogTo, Tls, TlsVersion, ToField};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Every key and its manual, and every mistake with its place, what is allowed and the nearest spelling.
+
 use super::account::ACCOUNT;
 use super::password::{OAUTH, PASSWORD};
 use super::*;

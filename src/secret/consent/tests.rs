@@ -1,3 +1,5 @@
+//! A provider that plays its part by a script: how a device waits, and what a browser brings back.
+
 use super::*;
 use crate::config::{Consent, PasswordSource, Tls};
 

@@ -179,8 +179,8 @@ fn what_cannot_be_had_is_told() {
         (
             Auth::Auto,
             "GSSAPI XOAUTH2",
-            "offers AUTH GSSAPI XOAUTH2, but not SCRAM-SHA-256-PLUS or SCRAM-SHA-1-PLUS or SCRAM-SHA-256 or SCRAM-SHA-1 \
-             or PLAIN or LOGIN or CRAM-MD5; XOAUTH2 must be asked for by the settings",
+            "offers AUTH GSSAPI XOAUTH2, but not SCRAM-SHA-256-PLUS or SCRAM-SHA-1-PLUS or SCRAM-SHA-256 or \
+             SCRAM-SHA-1 or PLAIN or LOGIN or CRAM-MD5; XOAUTH2 must be asked for by the settings",
         ),
         (
             Auth::ScramSha256Plus,

@@ -1,12 +1,12 @@
 //! Questions to the DNS that the system's resolver does not take: SRV, MX, TLSA, and whether an answer can be believed.
 //!
 //! The name servers of resolv.conf(5) are asked in turn, over UDP from a fresh port and with a random id; an answer
-//! with another id or to another question is not ours and is waited past. A truncated one is asked for again over TCP. A
-//! server that fails, or says nothing for its share of the time, is no more than a reason to ask the next. Aliases are
-//! followed, but not for ever. Names that no host can have are dropped: the answers are strangers' text. Nothing is
-//! remembered. An answer is proof only where a validating resolver says so (the AD bit) that is on this machine, or that
-//! resolv.conf(5) calls trusted (`trust-ad`); else whoever is led to a server by it asks for its certificate.
-//! RFC 1035, RFC 2782 (SRV), RFC 2308 (what is not there), RFC 4035 §3.2.3 and RFC 6840 §5.7 (AD), RFC 5452 §9 (forgery).
+//! with another id or to another question is not ours and is waited past. A truncated one is asked for again over TCP.
+//! A server that fails, or says nothing for its share of the time, is no more than a reason to ask the next. Aliases
+//! are followed, but not for ever. Names that no host can have are dropped: the answers are strangers' text. Nothing is
+//! remembered. An answer is proof only where a validating resolver says so (the AD bit) that is on this machine, or
+//! that resolv.conf(5) calls trusted (`trust-ad`); else whoever is led to a server by it asks for its certificate. RFC
+//! 1035, RFC 2782 (SRV), RFC 2308 (what is not there), RFC 4035 §3.2.3 and RFC 6840 §5.7 (AD), RFC 5452 §9 (forgery).
 
 use super::super::Limits;
 use super::super::interrupt::Interrupt;
@@ -294,8 +294,8 @@ fn read_exact(stream: &mut Stream, into: &mut [u8], until: Instant) -> io::Resul
     Ok(())
 }
 
-/// Whether a message answers the query: the same id and question, and marked as a response. The question's name may come
-/// back in other letters' case.
+/// Whether a message answers the query: the same id and question, and marked as a response. The question's name may
+/// come back in other letters' case.
 fn is_ours(message: &[u8], query: &[u8]) -> bool {
     let question = |octets: &[u8]| octets.get(12..query.len()).map(<[u8]>::to_ascii_lowercase);
     message.len() >= query.len()

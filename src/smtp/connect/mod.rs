@@ -79,8 +79,8 @@ pub fn connect_at(
     Ok(stream)
 }
 
-/// Each address of a host (or of the proxy before it) by itself, and how long it took to connect to it: for whoever looks
-/// for what is wrong. All are tried at once.
+/// Each address of a host (or of the proxy before it) by itself, and how long it took to connect to it: for whoever
+/// looks for what is wrong. All are tried at once.
 pub fn survey(account: &Account, host: &Host, limits: &Limits, interrupt: &Interrupt) -> Result<Vec<Surveyed>, Fault> {
     let Host::Tcp { name, port } = host else { return Ok(Vec::new()) };
     let (name, port) = account.proxy.as_ref().map_or((name.as_str(), *port), |proxy| (proxy.host.as_str(), proxy.port));
@@ -168,8 +168,8 @@ pub trait Directory {
     fn service(&self, service: &str, domain: &str) -> Result<Service, Fault>;
     /// Where the mail of a domain goes.
     fn exchange(&self, domain: &str) -> Result<Exchange, Fault>;
-    /// Where one of its servers is and what it must show. `others` are the servers that come after it; a proxy finds the
-    /// addresses itself.
+    /// Where one of its servers is and what it must show. `others` are the
+    /// servers that come after it; a proxy finds the addresses itself.
     fn locate(&self, exchanger: &Exchanger, port: u16, proxied: bool, others: usize) -> Result<Located, Fault>;
 }
 

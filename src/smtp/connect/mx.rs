@@ -1,12 +1,13 @@
 //! Where the mail of a domain goes, and what the DNS says of each server: its addresses and its TLSA records.
 //!
-//! The servers come in the order of preference, equal ones shuffled; a domain without any is its own. How many are tried,
-//! and at how many addresses, is bounded, whatever the DNS says. That there is no domain, or nobody to take its mail, is final
-//! for the recipient; that nobody can say is not. Names are the DNS's alone: hosts(5) is about this machine's network.
+//! The servers come in the order of preference, equal ones shuffled; a domain without any is
+//! its own. How many are tried, and at how many addresses, is bounded, whatever the DNS says.
+//! That there is no domain, or nobody to take its mail, is final for the recipient; that
+//! nobody can say is not. Names are the DNS's alone: hosts(5) is about this machine's network.
 //!
-//! TLSA records count only where the whole way to them can be believed, the domain's MX and the host's addresses included.
-//! Where it can and they cannot be had, the host cannot be used: else whoever can suppress an answer could suppress TLS.
-//! RFC 5321 §5.1, RFC 7505 (null MX), RFC 7672 §2.2 (DANE).
+//! TLSA records count only where the whole way to them can be believed, the domain's MX and the host's addresses
+//! included. Where it can and they cannot be had, the host cannot be used: else whoever can suppress an answer could
+//! suppress TLS. RFC 5321 §5.1, RFC 7505 (null MX), RFC 7672 §2.2 (DANE).
 
 use super::dns::{Found, Resolver, is_host, random};
 use super::{Exchange, Exchanger, Located, resolve};

@@ -62,8 +62,8 @@ pub(super) fn impossible(name: &str) -> Fault {
     Fault::new(Stage::Resolve, Cause::NoSuchHost(format!("{name} is not a name that can exist")))
 }
 
-/// The standard library keeps the resolver's words (those of `gai_strerror(3)` in the C locale) but not its code. What is
-/// not one of the known ways to say "there is no such name" is a fault of the resolver, and temporary.
+/// The standard library keeps the resolver's words (those of `gai_strerror(3)` in the C locale) but not its code. What
+/// is not one of the known ways to say "there is no such name" is a fault of the resolver, and temporary.
 fn look_up_failed(name: &str, error: &io::Error) -> Cause {
     const NO_SUCH_NAME: [&str; 4] = [
         "Name or service not known",

@@ -2,8 +2,8 @@
 //!
 //! Nothing is read beyond the proxy's answers: what comes behind them is the server's. The proxy's answers are of known
 //! length, and there is one limit for all of them together. A login that the proxy refuses is a fault of our settings;
-//! so is one that it demands and that is not there. Each code of RFC 1928 §6 is a sentence with the relay as its subject.
-//! RFC 1928, RFC 1929.
+//! so is one that it demands and that is not there. Each code of RFC 1928 §6 is a sentence with the relay as its
+//! subject. RFC 1928, RFC 1929.
 
 use super::super::stream::Stream;
 use super::{resolve, unreachable, words};

@@ -413,7 +413,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(verb in "(MAIL FROM:|RCPT TO:|BDAT |AUTH |EHLO |)", rest in proptest::collection::vec(any::<u8>(), 0..40)) {
+        fn nothing_makes_it_panic(
+            verb in "(MAIL FROM:|RCPT TO:|BDAT |AUTH |EHLO |)", rest in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
             let _ = parse(&[verb.as_bytes(), &rest].concat(), "box.example");
         }
 

@@ -7,10 +7,10 @@
 //!
 //! What a client may rely on: 250 after the letter is said only when the postmaster has taken it; the answers to a
 //! group of commands go out together; nothing that was sent behind DATA's end is lost. What it may not do: end a letter
-//! with a bare LF (unless it speaks with bare LFs altogether), hide plaintext behind STARTTLS, or go on and on. A letter
-//! whose end never comes is an error to its reader, never an end of file, so nothing is kept of it.
-//! Lines, letters, recipients and mistakes are bounded; a letter of any size passes through a buffer of 8 KiB.
-//! RFC 5321, RFC 2920, RFC 3030, RFC 3207, RFC 3461, RFC 4954, RFC 1870, RFC 2034.
+//! with a bare LF (unless it speaks with bare LFs altogether), hide plaintext behind STARTTLS, or go on and on. A
+//! letter whose end never comes is an error to its reader, never an end of file, so nothing is kept of it. Lines,
+//! letters, recipients and mistakes are bounded; a letter of any size passes through a buffer of 8 KiB. RFC 5321, RFC
+//! 2920, RFC 3030, RFC 3207, RFC 3461, RFC 4954, RFC 1870, RFC 2034.
 
 mod answer;
 mod command;
@@ -107,8 +107,8 @@ pub trait Postmaster {
         &[]
     }
 
-    /// Obeys one of [`Postmaster::verbs`]; `words` is what stands behind it. Each line that `tell` gets goes to the client
-    /// before the answer, under the code 250.
+    /// Obeys one of [`Postmaster::verbs`]; `words` is what stands behind it. Each line that `tell` gets goes to the
+    /// client before the answer, under the code 250.
     fn obey(&mut self, guest: &Guest, verb: &str, words: &str, tell: &mut dyn FnMut(&str)) -> Answer {
         let _ = (guest, verb, words, tell);
         Answer::new(502, (5, 1), "there is no such command")

@@ -146,13 +146,16 @@ fn codes(answers: &str) -> Vec<&str> {
 fn a_whole_dialogue_goes_as_the_rfc_has_it() {
     let (desk, answers, end) = session(
         "EHLO client.example\r\nMAIL FROM:<a@x.org> SIZE=20 BODY=8BITMIME RET=FULL ENVID=E1\r\n\
-         RCPT TO:<b@y.org> NOTIFY=NEVER\r\nRCPT TO:<bad@y.org>\r\nDATA\r\nSubject: x\r\n\r\n..dot\r\n.\r\nQUIT\r\nNOOP\r\n",
+         RCPT TO:<b@y.org> NOTIFY=NEVER\r\nRCPT TO:<bad@y.org>\r\nDATA\r\nSubject: x\r\n\r\n..dot\r\n.\r\nQUIT\r\n\
+         NOOP\r\n",
     );
     assert_eq!(
         answers,
         "220 mx.example ESMTP Pillarbox\r\n250-mx.example\r\n250-PIPELINING\r\n250-SIZE 1000\r\n250-8BITMIME\r\n\
-         250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n250 2.1.0 Ok\r\n250 2.1.5 Ok\r\n\
-         550 5.1.1 no <bad@y.org> here\r\n354 the letter, then a lone dot\r\n250 2.0.0 Ok: queued as 1\r\n221 2.0.0 good-bye\r\n"
+         250-SMTPUTF8\r\n250-DSN\r\n250-CHUNKING\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n250 2.1.0 Ok\r\n\
+         250 2.1.5 Ok\r\n\
+         550 5.1.1 no <bad@y.org> here\r\n354 the letter, then a lone dot\r\n250 2.0.0 Ok: queued as 1\r\n\
+         221 2.0.0 good-bye\r\n"
     );
     assert!(matches!(end, End::Quit));
     let (mail, envelope, letter) = &desk.letters[0];
@@ -232,7 +235,8 @@ fn a_pipelining_client_whose_envelope_is_refused_is_not_cut_off() {
 
 #[test]
 fn too_many_recipients_wait_for_the_next_letter() {
-    let rcpts = "RCPT TO:<r1@y.org>\r\nRCPT TO:<r2@y.org>\r\nRCPT TO:<r3@y.org>\r\nRCPT TO:<r4@y.org>\r\nRCPT TO:<r5@y.org>\r\n";
+    let rcpts = "RCPT TO:<r1@y.org>\r\nRCPT TO:<r2@y.org>\r\nRCPT TO:<r3@y.org>\r\nRCPT TO:<r4@y.org>\r\n\
+                 RCPT TO:<r5@y.org>\r\n";
     let (desk, answers, _) = session(&format!("MAIL FROM:<a@x.org>\r\n{rcpts}DATA\r\n.\r\n"));
     assert_eq!(codes(&answers), ["250", "250", "250", "250", "452", "452", "354", "250"]);
     assert_eq!(desk.letters[0].1.recipients().len(), 3);
@@ -263,7 +267,10 @@ fn chunks_make_one_letter_and_each_is_acknowledged() {
         "EHLO c\r\n{ADDRESSED}BDAT 7\r\nNOOP\r\n.BDAT 0\r\nNOOP\r\nBDAT 5 LAST\r\n\r\n.\r\nBDAT 2 LAST\r\nhi"
     ));
     assert!(
-        answers.ends_with("250 2.0.0 7 octets received\r\n250 2.0.0 0 octets received\r\n250 2.0.0 Ok\r\n250 2.0.0 Ok: queued as 1\r\n503 5.5.1 first MAIL and RCPT\r\n"),
+        answers.ends_with(
+            "250 2.0.0 7 octets received\r\n250 2.0.0 0 octets received\r\n250 2.0.0 Ok\r\n\
+                           250 2.0.0 Ok: queued as 1\r\n503 5.5.1 first MAIL and RCPT\r\n"
+        ),
         "{answers}"
     );
     assert_eq!(desk.letters[0].2, "NOOP\r\n.\r\n.\r\n", "dots mean nothing in chunks");

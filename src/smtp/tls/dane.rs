@@ -1,11 +1,11 @@
 //! What the DNS says that a server shows (DANE): TLSA records and certificates compared.
 //!
-//! Of the four usages two make sense for mail: the server's own certificate or key (3), where nothing else counts, not even
-//! its dates and names; and the authority above it (2), which must stand in the chain that the server shows, or in the
-//! record, and has vouched for one of the names that the server may have. The other two lean on the platform's authorities,
-//! of whom no two mail servers have the same; a record that has one of them is one that we cannot use. Of two digests of
-//! the same thing only the stronger counts, so that a weak one is no way in.
-//! RFC 6698 §2.1, RFC 7671 §5 and §9, RFC 7672 §3.1.
+//! Of the four usages two make sense for mail: the server's own certificate or key (3), where nothing
+//! else counts, not even its dates and names; and the authority above it (2), which must stand in the
+//! chain that the server shows, or in the record, and has vouched for one of the names that the server
+//! may have. The other two lean on the platform's authorities, of whom no two mail servers have the same;
+//! a record that has one of them is one that we cannot use. Of two digests of the same thing only the
+//! stronger counts, so that a weak one is no way in. RFC 6698 §2.1, RFC 7671 §5 and §9, RFC 7672 §3.1.
 
 use super::super::certificate::sha256;
 use super::verify::Shown;

@@ -131,8 +131,8 @@ pub(super) fn from_ca_file(path: &Path) -> Result<Anchor, NoTrust> {
     Ok(Anchor::CaFile { roots: Arc::new(roots), own, path: path.to_owned() })
 }
 
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` are OpenSSL's old agreement and honoured as such. A FIFO that nobody writes to and a
-/// device without end would be read for ever; the library looks out for them in the directories alone.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` are OpenSSL's old agreement and honoured as such. A FIFO that nobody writes to
+/// and a device without end would be read for ever; the library looks out for them in the directories alone.
 pub(super) fn platform_roots() -> Result<RootCertStore, NoTrust> {
     let file = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let told = file.is_some() || std::env::var_os("SSL_CERT_DIR").is_some();

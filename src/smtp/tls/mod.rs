@@ -1,15 +1,15 @@
 //! Whom we trust: the certificate must be vouched for and carry the relay's name, or be pinned.
 //!
-//! TLS 1.2 and 1.3 by rustls on ring; no early data, no resumption (a session is longer than our memory). Trust
-//! comes from one of three places: the account's pins (SHA-256 of the certificate or of its key; then nothing
-//! else counts), its `ca_file`, or the platform's roots. A certificate that itself stands in `ca_file` is
-//! accepted as that server's own, its dates and name checked. What `crl_file` calls revoked is refused, and so is
-//! everything once a list in it is out of date; a certificate that it does not speak of passes. Files that cannot be read
-//! are an error: without them there is no trust. Every refusal is a sentence that says what is wrong with the
-//! certificate and what would mend it. Our own certificate is shown to a server that asks for one, where we have it.
+//! TLS 1.2 and 1.3 by rustls on ring; no early data, no resumption (a session is longer than our memory). Trust comes
+//! from one of three places: the account's pins (SHA-256 of the certificate or of its key; then nothing else counts),
+//! its `ca_file`, or the platform's roots. A certificate that itself stands in `ca_file` is accepted as that server's
+//! own, its dates and name checked. What `crl_file` calls revoked is refused, and so is everything once a list in it is
+//! out of date; a certificate that it does not speak of passes. Files that cannot be read are an error: without them
+//! there is no trust. Every refusal is a sentence that says what is wrong with the certificate and what would mend it.
+//! Our own certificate is shown to a server that asks for one, where we have it.
 //!
-//! Other people's mail servers are another matter: of them anybody is taken who speaks TLS at all, unless the DNS says for
-//! sure what the server shows ([`Trust::dane`]).
+//! Other people's mail servers are another matter: of them anybody is taken who speaks
+//! TLS at all, unless the DNS says for sure what the server shows ([`Trust::dane`]).
 //! RFC 8446, RFC 5246; RFC 5280 (paths, revocation lists), RFC 9525 (names).
 
 mod dane;

@@ -240,8 +240,8 @@ impl fmt::Display for Refusal {
                 write!(f, "showed a self-signed certificate; to accept just this one, set pin = \"{pin}\"")
             }
             Flaw::Other(error) if is_signed_weakly(error) => f.write_str(
-                "showed a certificate that is signed in a way which could be forged by now, as by MD5 or SHA-1, or which \
-                 nobody here knows; it has to be made anew",
+                "showed a certificate that is signed in a way which could be forged by now, as by MD5 or SHA-1, or \
+                 which nobody here knows; it has to be made anew",
             ),
             Flaw::Other(error) => write!(f, "showed a certificate that cannot be accepted: {error}"),
         }

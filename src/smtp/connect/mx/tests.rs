@@ -7,8 +7,8 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// `owner type data`, a line each. A name that owns nothing does not exist; `FAILS` as data is SERVFAIL; a line that ends
-/// in `*` can be believed, and so can it be that there is nothing else of a name that has one.
+/// `owner type data`, a line each. A name that owns nothing does not exist; `FAILS` as data is SERVFAIL; a line that
+/// ends in `*` can be believed, and so can it be that there is nothing else of a name that has one.
 const ZONE: &str = "
 plain.example MX 20 b.plain.example
 plain.example MX 10 a.plain.example
