@@ -6,6 +6,11 @@
 
 use std::fmt;
 
+/// Octets that are kept of a reply; of a sentence no more characters are shown.
+const KEPT: usize = 1024;
+/// What a line takes of them beside its text.
+const A_LINE: usize = size_of::<String>();
+
 /// An SMTP reply as it came: code and text lines, without line ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -24,6 +29,22 @@ impl Reply {
     /// Whether the first digit is 5.
     pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5
+    }
+
+    /// Lets go of the text that nobody is shown: a reply is kept for each of a letter's recipients, and there may be
+    /// thousands, each refused with all that a reply may have.
+    pub fn abridge(&mut self) {
+        let mut left = KEPT;
+        for line in std::mem::take(&mut self.lines) {
+            let room = left.saturating_sub(A_LINE);
+            if line.len() > room || room == 0 {
+                self.lines.push([&line[..line.floor_char_boundary(room)], "…"].concat());
+                break;
+            }
+            left = room - line.len();
+            self.lines.push(line);
+        }
+        self.lines.shrink_to_fit();
     }
 
     /// The enhanced status code of RFC 2034 at the head of the first line, where it agrees with the reply's class.
@@ -343,6 +364,22 @@ pub fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_reply_is_bounded_and_a_usual_one_is_kept_whole() {
+        let usual =
+            Reply { code: 550, lines: vec!["5.7.1 a line of the usual length, one of six or so".to_owned(); 6] };
+        let mut kept = usual.clone();
+        kept.abridge();
+        assert_eq!(kept, usual);
+        for lines in [vec!["é".repeat(2000)], vec!["ab".repeat(300); 128], vec![String::new(); 128]] {
+            let mut reply = Reply { code: 550, lines };
+            reply.abridge();
+            let size = reply.lines.capacity() * A_LINE + reply.lines.iter().map(String::capacity).sum::<usize>();
+            assert!(size <= KEPT + 64, "{size} octets: {reply:?}");
+            assert!(reply.lines.last().unwrap().ends_with('…'), "{reply:?}");
+        }
+    }
 
     #[test]
     fn a_status_is_three_small_numbers_of_a_known_class() {

@@ -420,6 +420,15 @@ fn a_stop_lets_a_letter_come_to_its_end_and_sends_the_others_away() {
 }
 
 #[test]
+fn without_its_queue_it_takes_nothing_and_stops_all_the_same() {
+    let mut machine = Machine::new("");
+    fs::remove_dir_all(machine.path("spool")).unwrap();
+    machine.sendmail(ALICE, &["carol@example.org"], LETTER).says(75, &["452", "the queue cannot be reached"]);
+    machine.signal(Signal::SIGTERM);
+    assert_eq!(machine.ended(), 0);
+}
+
+#[test]
 fn new_settings_come_with_a_signal_and_wrong_ones_change_nothing() {
     let machine = Machine::new("");
     let recipients = ["a@y.z", "b@y.z"];

@@ -33,10 +33,13 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Runs a program under the name that it was called by.
 pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     guard_memory();
+    never_by_abort();
     // A fault of ours is told as one, by the status that stands for it: not by the death of a signal.
     std::panic::set_hook(Box::new(|panic| {
         let _ = writeln!(std::io::stderr(), "a fault of this program, please report it: {panic}");
@@ -46,6 +49,15 @@ pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     let name = words.next().unwrap_or_default();
     let name = Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
     ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
+}
+
+/// Has the status for want of resources stand for it where the standard library gives up: it aborts when there is no
+/// memory (or no stack) left, and to death by a signal some callers say success.
+fn never_by_abort() {
+    let always = Arc::new(AtomicBool::new(true));
+    let status = exit::sysexits::OSERR.into();
+    // Without it all is as before.
+    let _ = signal_hook::flag::register_conditional_shutdown(signal_hook::consts::SIGABRT, status, always);
 }
 
 /// Closes our memory to everybody but root: a password may be in it. No core is dumped, and no other program of the

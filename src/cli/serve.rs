@@ -31,7 +31,8 @@ use listenfd::ListenFd;
 use nix::sys::signal::Signal;
 use room::Places;
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, mpsc};
@@ -179,6 +180,10 @@ impl House<'_> {
         let served = thread::scope(|scope| {
             let (over, is_over) = mpsc::channel();
             let runner = interrupt.clone();
+            // By the FIFO itself: with the queue its name may have gone.
+            let ear = File::from(lock.ear()?);
+            let knock: Ending = Arc::new(move || drop((&ear).write(b"!")));
+            interrupt.register(&knock);
             let run = move || {
                 self.run(lock, &runner);
                 // Nobody waits for it where the service ends for another reason.
@@ -192,7 +197,7 @@ impl House<'_> {
                 self.notify.say("STOPPING=1\nSTATUS=finishing what is on its way");
                 tracing::info!(message = "stopping", clients = self.ledger.present());
                 interrupt.wind_down();
-                self.queue.trigger();
+                knock();
             };
             let service = Service {
                 doors,
@@ -222,13 +227,6 @@ impl House<'_> {
 
     /// Runs the queue until it is told to stop.
     fn run(&self, mut lock: RunnerLock, interrupt: &Interrupt) {
-        let place = self.dir.clone();
-        let knock: Ending = Arc::new(move || {
-            if let Ok(Some(queue)) = Queue::find(&place) {
-                queue.trigger();
-            }
-        });
-        interrupt.register(&knock);
         let mut swept = None;
         while !interrupt.is_winding_down() {
             let book = self.book();

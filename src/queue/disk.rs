@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::time::SystemTime;
 
 use nix::fcntl::OFlag;
 
@@ -42,6 +43,11 @@ pub(super) trait Disk: Send + Sync {
         fs::remove_file(path)
     }
 
+    /// Gives a file or directory the date of its last change. Losing it costs nothing.
+    fn date(&self, path: &Path, at: SystemTime) -> io::Result<()> {
+        File::open(path)?.set_modified(at)
+    }
+
     /// Makes the names in a directory last.
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
@@ -60,11 +66,11 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Some(parent) => parent,
         None => return Ok(()),
     };
-    let attempt = || DirBuilder::new().mode(0o700).create(dir);
-    let made = match attempt() {
+    let create = || DirBuilder::new().mode(0o700).create(dir);
+    let made = match create() {
         // Once more and not again: behind a dangling link, or in a file system of the kernel's, it stays so.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| attempt()),
-        made => made,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_dir(parent).and_then(|()| create()),
+        other => other,
     };
     match made {
         Ok(()) => {}

@@ -2,13 +2,18 @@
 //!
 //! Looking takes no lock and disturbs no runner. Nothing here sends.
 
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::claim::Unlocked;
 use super::history::Event;
-use super::letter::{Flaw, Letter, Stored};
+use super::letter::{self, Flaw, Letter, Stored};
 use super::{CORRUPT, Error, FAILED, Id, LETTERS, Papers, Queue};
+
+/// More than any note says why a file was set aside.
+const LONGEST_NOTE: u64 = 1024;
 
 /// A letter as a list shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +101,11 @@ impl Queue {
         let mut found: Vec<(String, String)> = names
             .filter_map(|name| {
                 let name = name.strip_suffix(".why")?.to_owned();
-                let why = std::fs::read_to_string(dir.join(format!("{name}.why"))).unwrap_or_default();
+                let mut why = String::new();
+                // What was set aside may have such a name itself, and be anything.
+                if let Ok((note, _)) = letter::open(&dir.join(format!("{name}.why")), OpenOptions::new().read(true)) {
+                    let _ = note.take(LONGEST_NOTE).read_to_string(&mut why);
+                }
                 Some((name, why.trim_end().to_owned()))
             })
             .collect();

@@ -24,6 +24,11 @@ const PAGE: usize = 4096;
 /// A longer head than any that we write.
 const LONGEST_HEAD: usize = 64 * 1024 * 1024;
 
+/// More octets of records than there can be: a recipient may be put off with a long answer at every attempt of its lifetime.
+fn longest_records(recipients: usize) -> u64 {
+    (64 << 20) + (recipients as u64) * (64 << 10)
+}
+
 /// What the queue knows of a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Letter {
@@ -117,6 +122,10 @@ impl Stored {
         let head = head.len() as u64;
         let sealed = head.checked_add(entry.size).and_then(|len| len.checked_add(seal::LEN));
         let records = sealed.and_then(|sealed| file_len.checked_sub(sealed)).ok_or(Flaw::Damaged("it is cut short"))?;
+        if records > longest_records(entry.envelope.recipients().len()) {
+            // As after a crash that left the file with a length of its own.
+            return Err(Flaw::Damaged("it goes on behind its end"));
+        }
         let records = if records > 0 { read_tail(&file, file_len - records, records)? } else { Vec::new() };
         let history = History::new(entry.created, entry.envelope.recipients().len()).read(id, &records);
         Ok((Self { file: Arc::new(file), letter: Letter { entry, history }, head }, records))
@@ -148,7 +157,7 @@ pub(super) fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Opens without following a link, without waiting for a FIFO's other end, and only what [`check`] lets pass.
-fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Flaw> {
+pub(super) fn open(path: &Path, options: &mut OpenOptions) -> Result<(File, Metadata), Flaw> {
     match options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path) {
         Ok(file) => {
             let found = file.metadata()?;

@@ -1,14 +1,21 @@
 //! The janitor: takes away what crashes left and what has been kept long enough, never what somebody may still want.
+//!
+//! A file's age is that of its date by a clock that may be wrong, or have been when the letter failed (a small computer
+//! begins each day in 1970). So the time in which no janitor came counts for no more than a day, by whatever the clock has
+//! moved, and what is from the future is from now. The date of `corrupt/` is that of the last visit.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Error, FAILED, Id, LETTERS, Queue, TMP};
+use super::{CORRUPT, Error, FAILED, Id, LETTERS, Queue, TMP};
 
 /// How long an unfinished file may be somebody's work (qmail's figure).
 const UNFINISHED: Duration = Duration::from_hours(36);
+
+/// Between two visits of a janitor who comes as he should.
+const ROUND: Duration = Duration::from_hours(24);
 
 /// What a sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,22 +31,31 @@ pub struct Swept {
 impl Queue {
     /// Sweeps the queue. `keep` is how long a failed letter is kept after its last record.
     pub fn sweep(&self, now: SystemTime, keep: Duration) -> Result<Swept, Error> {
-        Ok(Swept {
-            unfinished: self.sweep_dir(TMP, now, UNFINISHED)?,
-            failed: self.sweep_dir(FAILED, now, keep)?,
+        let visits = self.root.join(CORRUPT);
+        let last = fs::metadata(&visits).and_then(|found| found.modified()).unwrap_or(now);
+        let absence = now.duration_since(last).unwrap_or_default().saturating_sub(ROUND);
+        let swept = Swept {
+            unfinished: self.sweep_dir(TMP, now, UNFINISHED, Duration::ZERO)?,
+            failed: self.sweep_dir(FAILED, now, keep, absence)?,
             strangers: self.set_strangers_aside()?,
-        })
+        };
+        // A disk that does not take this does not take a letter away either.
+        let _ = self.disk.date(&visits, now);
+        Ok(swept)
     }
 
-    /// Removes what in a directory was last changed before `age`, and is locked by nobody.
-    fn sweep_dir(&self, dir: &str, now: SystemTime, age: Duration) -> Result<usize, Error> {
+    /// Removes what in a directory was last changed before `age`, and is locked by nobody. The `absence` counts for nothing.
+    fn sweep_dir(&self, dir: &str, now: SystemTime, age: Duration, absence: Duration) -> Result<usize, Error> {
         let mut removed = 0;
         for name in names(&self.root.join(dir))? {
             let path = self.root.join(dir).join(&name);
             let old = match fs::symlink_metadata(&path) {
                 Err(_) => false, // it went while we looked
                 Ok(found) => {
-                    found.is_file() && found.modified().is_ok_and(|at| now.duration_since(at).is_ok_and(|is| is >= age))
+                    let at = found.modified().unwrap_or(now);
+                    let counts = at.checked_add(absence).map_or(now, |at| at.min(now));
+                    let is_dated = || counts == at || self.disk.date(&path, counts).is_ok();
+                    found.is_file() && is_dated() && now.duration_since(counts).is_ok_and(|is| is >= age)
                 }
             };
             if old && File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {

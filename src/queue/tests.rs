@@ -413,13 +413,35 @@ fn the_janitor_takes_what_is_old_and_nobody_s() {
     writer.lock().unwrap();
     File::open(queue.path(FAILED, id)).unwrap().set_modified(hours(0)).unwrap();
     fs::write(queue.dir().join("letters/notes.txt"), "").unwrap();
+    File::open(queue.dir().join(CORRUPT)).unwrap().set_modified(hours(12)).unwrap();
 
-    let swept = queue.sweep(hours(36), Duration::from_hours(120)).unwrap();
-    assert_eq!(swept, Swept { unfinished: 1, failed: 0, strangers: 1 });
+    let sweep = |at| queue.sweep(hours(at), Duration::from_hours(120)).unwrap();
+    assert_eq!(sweep(36), Swept { unfinished: 1, failed: 0, strangers: 1 });
     assert_eq!(names(&queue, TMP), ["held", "young"]);
-    let swept = queue.sweep(hours(5 * 24), Duration::from_hours(120)).unwrap();
-    assert_eq!(swept, Swept { unfinished: 1, failed: 1, strangers: 0 });
+    assert_eq!(sweep(60), Swept { unfinished: 1, failed: 0, strangers: 0 });
+    assert_eq!((sweep(84), sweep(108)), (Swept::default(), Swept::default()));
+    assert_eq!(sweep(120), Swept { unfinished: 0, failed: 1, strangers: 0 });
     assert_eq!(queue.ids().unwrap(), [waiting]);
+}
+
+#[test]
+fn a_clock_that_jumps_takes_no_failed_letter_away_and_keeps_none_for_ever() {
+    let (_dir, queue) = queue();
+    let id = accept(&queue, &["bob"], 0);
+    let mut claim = queue.claim(id).unwrap();
+    claim.settle(&tried(&[refused()], "relay:25"), at(1)).unwrap();
+    claim.report(None, at(1)).unwrap();
+    assert_eq!(claim.close().unwrap(), Closed::Failed);
+    let days = |days: u64| at(days * 86400);
+    for place in [queue.path(FAILED, id), queue.dir().join(CORRUPT)] {
+        File::open(place).unwrap().set_modified(days(0)).unwrap();
+    }
+    let taken = |day| queue.sweep(days(day), Duration::from_hours(120)).unwrap().failed;
+    // Forward by decades, back, and forward again: each counts for a day at most.
+    for day in [10_000, 1, 20_000] {
+        assert_eq!(taken(day), 0, "{day}");
+    }
+    assert_eq!([20_001, 20_002, 20_003, 20_004].map(taken), [0, 0, 0, 1]);
 }
 
 #[test]

@@ -476,6 +476,7 @@ impl Session {
         // password may be a keyword. Anything else may end up in a sentence.
         if !matches!((stage, reply.code), (Stage::Auth, 334) | (Stage::Ehlo, 250)) {
             reply.lines = shown;
+            reply.abridge();
         }
         // 421: the server closes the channel, whatever it was asked (RFC 5321 §3.8).
         self.broken |= reply.code == 421;

@@ -38,6 +38,9 @@ const DEEDS: &[(&str, Deed)] = &[
     ("cut in the head", |letter, _, _| cut(letter, |_| 40)),
     ("cut in the middle", |letter, _, _| cut(letter, |len| len / 2)),
     ("cut by one octet", |letter, _, _| cut(letter, |len| len - 1)),
+    ("grown by a terabyte", |letter, _, _| {
+        OpenOptions::new().write(true).open(letter).unwrap().set_len(1 << 40).unwrap();
+    }),
     ("full of zeros", |letter, _, _| fs::write(letter, vec![0; 5000]).unwrap()),
     ("a bit flipped in the head", |letter, _, _| flip(letter, |_| 60)),
     ("a bit flipped in the content", |letter, _, _| flip(letter, |len| len / 2)),
@@ -131,9 +134,14 @@ fn the_janitor_takes_what_was_never_finished_and_sets_strange_names_aside() {
         OpenOptions::new().write(true).open(tmp.join(name)).unwrap().set_modified(at).unwrap();
     }
     fs::write(house.queue_dir().join("letters/README"), "not a letter").unwrap();
+    nix::unistd::mkfifo(&house.queue_dir().join("letters/a.why"), Mode::S_IRWXU).unwrap();
     house.run_dry();
     assert_eq!(house.names("tmp"), ["0123456789AC"]);
-    assert_eq!(house.names("corrupt"), ["README", "README.why"]);
+    assert_eq!(house.names("corrupt"), ["README", "README.why", "a.why", "a.why.why"]);
+    let list = house.finish(house.command(env!("CARGO_BIN_EXE_pillarbox")).args(["queue", "list"]));
+    assert!(list.is_proper(), "{list:?}");
+    let aside = house.queue().corrupt().unwrap();
+    assert_eq!(aside[0], ("README".to_owned(), "its name is no queue id".to_owned()));
     for letter in &letters {
         assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1);
     }

@@ -158,8 +158,9 @@ impl Attack {
         let letter = self.letter();
         let words = ["-oi", "-f", "alice@example.com", "--", "bob@example.org"];
         let ended = match mode {
-            // It shows the whole dialogue, which must be as clean as a sentence.
-            Mode::Off | Mode::Waiting => call(&home, &[&["-v"], &words[..]].concat(), &letter),
+            // It shows the whole dialogue, which must be as clean as a sentence. Whoever watches waits without a deadline.
+            Mode::Off => call(&home, &[&["-v"], &words[..]].concat(), &letter),
+            Mode::Waiting => call(&home, &words, &letter),
             Mode::Run => {
                 let queued = call(&home, &[&["-odq"], &words[..]].concat(), &letter);
                 if queued.status != Some(0) {

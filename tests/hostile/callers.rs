@@ -3,6 +3,7 @@
 
 use crate::attack::{call, indiscretions};
 use crate::measure;
+use crate::support::machine::{self, Machine};
 use crate::support::relay::{Dialogue, Relay, Script};
 use crate::support::running::Ended;
 use crate::support::sendmail::{Sendmail, sendmail};
@@ -346,6 +347,27 @@ fn no_header_breaks_the_reader_or_swells_it() {
     assert!(peaks.last().unwrap().0 < 128 * 1024, "{:?}", peaks.last());
 }
 
+/// A session's stack is a sixteenth of a program's.
+#[test]
+fn no_header_breaks_the_service_that_all_send_by() {
+    let machine = Machine::new("letters_per_hour = 60000\ndisk_reserve = \"0K\"");
+    for (name, letter) in bombs() {
+        let mut client = machine.client();
+        client.ask(&format!("MAIL FROM:<{}@box.example>", machine::me()));
+        client.ask("RCPT TO:<bob@example.org>");
+        client.say(&format!("BDAT {} LAST\r\n", letter.len()));
+        client.0.get_mut().write_all(&letter).unwrap();
+        let said = client.hear();
+        assert!(
+            said.starts_with("250 ") || said.starts_with("554 "),
+            "{name}: {said:?}, and the log: {}",
+            machine.log()
+        );
+        assert!(client.ask("QUIT").starts_with("221 "), "{name}");
+    }
+    machine.nothing_half_kept();
+}
+
 #[test]
 fn no_word_that_the_administrator_s_tool_quotes_plays_with_the_terminal() {
     let home = Sendmail::new("default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n");
@@ -396,6 +418,24 @@ fn a_hundred_thousand_recipients_are_all_kept() {
     let counts: Vec<usize> =
         listed.into_iter().flatten().map(|one| one.letter.entry.envelope.recipients().len()).collect();
     assert_eq!(counts, [100_000]);
+}
+
+/// The standard library aborts where there is no memory: to death by a signal some callers say success.
+#[test]
+fn a_letter_for_which_there_is_no_memory_is_a_71() {
+    let home = Sendmail::new(
+        "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
+    );
+    let mut letter = b"Subject: x\nTo: first@example.org".to_vec();
+    for number in 1..150_000 {
+        write!(letter, ",\n u{number}@example.org").unwrap();
+    }
+    letter.extend_from_slice(b"\n\nhello\n");
+    let home = home.through("ulimit -v 32768; exec \"$@\"");
+    let ran = home.run(&["-t", "-odq"], &letter);
+    assert_eq!(ran.status, 71, "{ran:?}");
+    assert!(ran.stderr.contains("memory allocation"), "{ran:?}");
+    assert_eq!(fs::read_dir(home.queue().join("letters")).map_or(0, Iterator::count), 0);
 }
 
 #[test]
@@ -518,6 +558,8 @@ fn no_descriptor_costs_a_letter_or_gets_what_is_not_for_it() {
         ("3>&1 4>&1 5>&1", 0),
         ("<&-", 0),
         ("<&- >&- 2>&-", 0),
+        ("<&- >&-", 0),
+        ("<&- 2>&-", 0),
         ("0>/dev/null", 74),
         ("</", 74),
         ("</ >&- 2>&-", 74),

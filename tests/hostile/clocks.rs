@@ -96,3 +96,20 @@ fn a_clock_that_goes_back_and_forth_gives_nothing_up_and_holds_nothing_up() {
     assert_eq!(good.finish().iter().flat_map(|dialogue| &dialogue.letters).count(), 1);
     assert_eq!(names(&home, "letters"), 0);
 }
+
+#[test]
+fn a_letter_that_failed_outlives_a_clock_that_jumps() {
+    if !peer::here(&["faketime"]) {
+        return;
+    }
+    let relay = Relay::start(Script::open().on("RCPT TO:<bob", "550 5.1.1 unknown"));
+    let home = Sendmail::to(&relay);
+    home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", "");
+    at(&home, "+0d", &SEND);
+    at(&home, "+0d", &["-qf"]);
+    for time in ["+30y", "-20y", "+40y"] {
+        at(&home, time, &["-qf"]);
+        assert_eq!(names(&home, "failed"), 1, "{time}");
+    }
+    drop(relay.finish());
+}

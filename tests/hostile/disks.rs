@@ -23,22 +23,33 @@ use std::thread;
 enum Subject {
     Config,
     Msmtprc,
+    Mailrc,
     Aliases,
+    /// A list that the aliases include.
+    List,
     Authority,
     Password,
+    /// A password of systemd's.
+    Credential,
     Netrc,
     Log,
+    /// msmtp's.
+    Sessions,
     Cache,
 }
 
-const SUBJECTS: [Subject; 8] = [
+const SUBJECTS: [Subject; 12] = [
     Subject::Config,
     Subject::Msmtprc,
+    Subject::Mailrc,
     Subject::Aliases,
+    Subject::List,
     Subject::Authority,
     Subject::Password,
+    Subject::Credential,
     Subject::Netrc,
     Subject::Log,
+    Subject::Sessions,
     Subject::Cache,
 ];
 
@@ -48,7 +59,7 @@ const CALLS: &str = "openat,read,pread64,readv,statx,newfstatat,fstat,lseek,writ
     fchmod,chmod,flock,getdents64,unlink,mkdir,readlink,close";
 
 /// The errors that a disk, or a system that is full, has for them.
-const ERRORS: [&str; 6] = ["EIO", "EACCES", "EMFILE", "ENOMEM", "ENOSPC", "ESTALE"];
+const ERRORS: [&str; 9] = ["EIO", "EACCES", "EMFILE", "ENOMEM", "ENOSPC", "ESTALE", "EINTR", "EDQUOT", "EROFS"];
 
 /// A home in which everything is used, the good relay, and one that must never be called.
 struct World {
@@ -75,16 +86,20 @@ impl World {
         let (good, wrong) = (Relay::start(script), Relay::start(Script::open()));
         let tokens = Tokens::start(vec![grant(PASSWORD, 3600, "")]);
         let home = Sendmail::new("").without("PILLARBOX_CONFIG");
-        let at = |name: &str| home.home().join(name);
         let authority = home.put("ca.pem", &good.identity.authority);
         home.put("password", &format!("{PASSWORD}\n"));
         home.put(".netrc", &format!("machine 127.0.0.1 login alice password {PASSWORD}\n"));
-        home.put("aliases", "root: bob@example.org\n");
+        let listed = format!("root: :include:{}\n", home.put("list", "bob@example.org\n").display());
+        home.put("aliases", if subject == Subject::List { &listed } else { "root: bob@example.org\n" });
+        let credentials = home.put("credentials/relay", &format!("{PASSWORD}\n"));
+        let home = home.env("CREDENTIALS_DIRECTORY", credentials.parent().unwrap());
+        let at = |name: &str| home.home().join(name);
         home.put("refresh", "refresh-1\n");
         let (port, other) = (good.address.port(), wrong.address.port());
         let wrong_rc = format!("account default\nhost 127.0.0.1\nport {other}\nfrom alice@example.com\n");
         let password = match subject {
             Subject::Netrc => "{ netrc = true }".to_owned(),
+            Subject::Credential => "{ credential = \"relay\" }".to_owned(),
             Subject::Cache => format!(
                 "{{ oauth = {{ token_url = \"{}\", client_id = \"box\", refresh_token = {{ file = \"{}\" }} }} }}",
                 tokens.url(),
@@ -101,7 +116,16 @@ impl World {
             at("log").display(),
             authority.display(),
         );
-        if subject == Subject::Msmtprc {
+        if subject == Subject::Mailrc {
+            let authority = authority.display();
+            home.put(
+                ".mailrc",
+                &format!(
+                    "set v15-compat mta=smtp://alice:{PASSWORD}@127.0.0.1:{port} smtp-use-starttls\n\
+                     set tls-ca-file={authority} tls-ca-no-defaults\nalias root bob@example.org\n"
+                ),
+            );
+        } else if matches!(subject, Subject::Msmtprc | Subject::Sessions) {
             home.put(
                 ".msmtprc",
                 &format!(
@@ -127,11 +151,14 @@ impl World {
         let path = match subject {
             Subject::Config => at(".config/pillarbox/config.toml"),
             Subject::Msmtprc => at(".msmtprc"),
+            Subject::Mailrc => at(".mailrc"),
+            Subject::List => at("list"),
+            Subject::Credential => credentials,
             Subject::Aliases => at("aliases"),
             Subject::Authority => authority,
             Subject::Password => at("password"),
             Subject::Netrc => at(".netrc"),
-            Subject::Log => at("log"),
+            Subject::Log | Subject::Sessions => at("log"),
             Subject::Cache => {
                 let dir = at(".local/state/pillarbox/oauth");
                 let mut files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
@@ -216,11 +243,12 @@ fn suffer(subject: Subject, call: &str, number: usize, error: &str) -> Result<bo
             wrong.push("it is not whole".to_owned());
         }
     }
-    if subject == Subject::Log && (status, letters.len()) != (0, 1) {
+    let is_log = matches!(subject, Subject::Log | Subject::Sessions);
+    if is_log && (status, letters.len()) != (0, 1) {
         wrong.push("a log stands in a letter's way".to_owned());
     }
     // Whoever does not get his letter away at once hears why.
-    let quiet = subject == Subject::Log || (status == 0 && letters.len() == 1);
+    let quiet = is_log || (status == 0 && letters.len() == 1);
     if hit && !quiet && !said.contains(&name) {
         wrong.push("nobody is told which file it was".to_owned());
     }

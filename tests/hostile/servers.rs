@@ -1,9 +1,11 @@
 //! Servers that are broken or mean: what they do, where in the dialogue, and what must come of it.
 
-use crate::attack::{Attack, Figures, MODES, Mode, PASSWORD, Verdict, WAYS, Way, inside, on, run_all};
+use crate::attack::{Attack, Figures, MODES, Mode, PASSWORD, Verdict, WAYS, Way, call, inside, on, run_all};
+use crate::measure;
 use crate::scram::{self, Lie};
 use crate::support::certificates::Shown;
-use crate::support::relay::{Act, CONTENT, DOT, GREETING, HANDSHAKE, INSIDE, Script, Segments};
+use crate::support::relay::{Act, CONTENT, DOT, GREETING, HANDSHAKE, INSIDE, Relay, Script, Segments};
+use crate::support::sendmail::Sendmail;
 use Verdict::{AsAnswered, Bounced, Deferred, Doubtful, Relayed};
 use std::time::Duration;
 
@@ -481,6 +483,37 @@ fn in_all_modes(rows: &[Attack]) -> Vec<(Attack, Mode)> {
 #[test]
 fn no_server_makes_us_hang_swell_blab_or_lose_a_letter() {
     run_all(&by_turns(table()), 12).judge("hostile servers");
+}
+
+/// All that a reply may have, for each of a thousand recipients.
+#[test]
+fn what_is_said_of_many_recipients_swells_nobody() {
+    let recipients: Vec<String> = (0..1000).map(|number| format!("u{number}@example.org")).collect();
+    let words: Vec<&str> =
+        ["-f", "alice@example.com", "--"].into_iter().chain(recipients.iter().map(|s| &**s)).collect();
+    let long = |code: u16| format!("{code}-{}\n", "x".repeat(500)).repeat(120) + &format!("{code} end");
+    for (moment, code, status) in
+        [("RCPT", 550, 67), ("RCPT", 451, 75), ("MAIL", 550, 65), (DOT, 250, 0), (GREETING, 554, 69)]
+    {
+        for mode in [Mode::Off, Mode::Run] {
+            let name = format!("{code} at {moment}, {mode:?}");
+            let relay = Relay::start(Script::open().on(moment, Act::Say(long(code))));
+            let home = Sendmail::to(&relay);
+            home.configure(&relay, "tls = \"none\"\nuser =\npassword =\n", if mode == Mode::Off { "off" } else { "" });
+            let letter = b"Subject: x\n\nhello\n";
+            let ended = if mode == Mode::Off {
+                call(&home, &words, letter)
+            } else {
+                let queued = call(&home, &[&["-odq"], &words[..]].concat(), letter);
+                assert_eq!(queued.status, Some(0), "{name}: {queued:?}");
+                call(&home, &["-qf"], b"")
+            };
+            drop(relay.finish());
+            println!("{:6} KiB: {name}", ended.peak);
+            assert_eq!(ended.status, Some(if mode == Mode::Off { status } else { 0 }), "{name}");
+            assert!(ended.peak <= measure::bound(), "{name}: {} KiB", ended.peak);
+        }
+    }
 }
 
 #[test]

@@ -14,18 +14,23 @@ impl House<'_> {
     /// Room for so many octets beside the reserve and what others are about to write; it is kept until it is dropped.
     /// Without this, many who look at the same time would all see the same room.
     pub(super) fn room(&self, reserve: u64, octets: u64) -> Result<Room<'_>, Answer> {
-        let full = |why: &str| {
+        let no = |why: &str, told: &str| {
             tracing::error!(message = "unable", reason = format!("{}: {why}", self.dir.display()));
-            Answer::new(452, (3, 1), "the disk is too full to keep the letter; try again later")
+            Answer::new(452, (3, 1), format!("{told}; try again later"))
         };
         let room = Room { promised: &self.promised, octets };
         // A size that a client only says may be any.
         let promised = self.promised.fetch_add(octets, Ordering::SeqCst).saturating_add(octets);
-        let found = nix::sys::statvfs::statvfs(&self.dir).map_err(|errno| full(errno.desc()))?;
+        let found =
+            nix::sys::statvfs::statvfs(&self.dir).map_err(|errno| no(errno.desc(), "the queue cannot be reached"))?;
         // As wide as the platform has them.
         #[allow(clippy::useless_conversion)]
         let free = u64::from(found.blocks_available()).saturating_mul(u64::from(found.fragment_size()));
-        if free >= reserve.saturating_add(promised) { Ok(room) } else { Err(full("disk_reserve would be touched")) }
+        if free >= reserve.saturating_add(promised) {
+            Ok(room)
+        } else {
+            Err(no("disk_reserve would be touched", "the disk is too full to keep the letter"))
+        }
     }
 }
 
