@@ -24,7 +24,8 @@ const PAGE: usize = 4096;
 /// A longer head than any that we write.
 const LONGEST_HEAD: usize = 64 * 1024 * 1024;
 
-/// More octets of records than there can be: a recipient may be put off with a long answer at every attempt of its lifetime.
+/// More octets of records than there can be: a recipient may be
+/// put off with a long answer at every attempt of its lifetime.
 fn longest_records(recipients: usize) -> u64 {
     (64 << 20) + (recipients as u64) * (64 << 10)
 }

@@ -1,8 +1,8 @@
 //! The janitor: takes away what crashes left and what has been kept long enough, never what somebody may still want.
 //!
 //! A file's age is that of its date by a clock that may be wrong, or have been when the letter failed (a small computer
-//! begins each day in 1970). So the time in which no janitor came counts for no more than a day, by whatever the clock has
-//! moved, and what is from the future is from now. The date of `corrupt/` is that of the last visit.
+//! begins each day in 1970). So the time in which no janitor came counts for no more than a day, by whatever the clock
+//! has moved, and what is from the future is from now. The date of `corrupt/` is that of the last visit.
 
 use std::fs::{self, File};
 use std::io;
@@ -44,7 +44,8 @@ impl Queue {
         Ok(swept)
     }
 
-    /// Removes what in a directory was last changed before `age`, and is locked by nobody. The `absence` counts for nothing.
+    /// Removes what in a directory was last changed before `age`,
+    /// and is locked by nobody. The `absence` counts for nothing.
     fn sweep_dir(&self, dir: &str, now: SystemTime, age: Duration, absence: Duration) -> Result<usize, Error> {
         let mut removed = 0;
         for name in names(&self.root.join(dir))? {

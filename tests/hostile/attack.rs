@@ -158,7 +158,8 @@ impl Attack {
         let letter = self.letter();
         let words = ["-oi", "-f", "alice@example.com", "--", "bob@example.org"];
         let ended = match mode {
-            // It shows the whole dialogue, which must be as clean as a sentence. Whoever watches waits without a deadline.
+            // It shows the whole dialogue, which must be as clean as
+            // a sentence. Whoever watches waits without a deadline.
             Mode::Off => call(&home, &[&["-v"], &words[..]].concat(), &letter),
             Mode::Waiting => call(&home, &words, &letter),
             Mode::Run => {
