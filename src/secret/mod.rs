@@ -63,6 +63,13 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// Overwrites the stack below the caller, where a library that was given a secret leaves its own copies: a hash, the
+/// block that it was at. They would stay there until somebody needs the place.
+#[inline(never)]
+pub fn wipe_stack() {
+    std::hint::black_box(&mut Zeroizing::new([0_u8; 16 * 1024]));
+}
+
 /// Whose password.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {

@@ -4,6 +4,7 @@
 //! it. To keep the password itself for that would leave it in memory for the whole
 //! session; its length, the sum of its octets and its SHA-256 recognise it as well.
 
+use crate::secret::wipe_stack;
 use ring::digest::{Digest, SHA256, digest};
 
 /// The texts that are shown as `****`.
@@ -41,6 +42,7 @@ impl Masks {
         if !text.is_empty() {
             let octets = text.as_bytes();
             self.0.push(Mask { len: octets.len(), sum: sum(octets), hash: digest(&SHA256, octets) });
+            wipe_stack();
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! HMAC-MD5 itself is not broken, but the server must know the password and proves nothing. RFC 2195, RFC 2104.
 
+use crate::secret::wipe_stack;
 use std::fmt::Write;
 use zeroize::Zeroizing;
 
@@ -22,6 +23,7 @@ fn hmac_md5(key: &[u8], message: &[u8]) -> [u8; 16] {
     let mut block = Zeroizing::new([0; BLOCK]);
     if key.len() > BLOCK {
         block[..16].copy_from_slice(&md5::compute(key).0);
+        wipe_stack();
     } else {
         block[..key.len()].copy_from_slice(key);
     }
