@@ -274,12 +274,14 @@ const LONGEST_LINE: usize = 998;
 fn broken(octets: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(octets.len());
     for mut line in octets.split_inclusive(|octet| *octet == b'\n') {
-        while line.len() > LONGEST_LINE + 2 {
+        // The fold's blank takes room on every line behind the first.
+        let mut room = LONGEST_LINE;
+        while line.len() > room + 2 {
             // Not within a character of UTF-8.
             let end = (900..=903).rev().find(|&end| line[end] & 0xC0 != 0x80).unwrap_or(903);
             out.extend_from_slice(&line[..end]);
             out.extend_from_slice(b"\r\n ");
-            line = &line[end..];
+            (line, room) = (&line[end..], LONGEST_LINE - 1);
         }
         out.extend_from_slice(line);
     }

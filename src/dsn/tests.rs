@@ -144,6 +144,13 @@ fn no_line_of_the_letter_makes_the_report_bounce() {
         assert!(text.contains(&format!("Content-Type: {kind}\r\n")) && text.contains(kept), "{text}");
         assert!(text.split("\r\n").all(|line| line.len() <= 998), "{text}");
     }
+    // Wherever the fold falls.
+    for length in 900..2_900 {
+        let octets = format!("Subject: {}\r\n", "y".repeat(length)).into_bytes();
+        let back = broken(&octets);
+        assert!(back.split(|octet| *octet == b'\n').all(|line| line.len() <= 999), "{length}");
+        assert_eq!(String::from_utf8(back).unwrap().replace("\r\n ", "").into_bytes(), octets);
+    }
 }
 
 #[test]
