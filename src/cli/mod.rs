@@ -29,6 +29,7 @@ pub mod session_log;
 pub mod signals;
 pub mod terminal;
 
+use crate::outcome::escaped;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -47,7 +48,8 @@ pub fn main(program: impl FnOnce(&str, Vec<OsString>) -> u8) -> ExitCode {
     }));
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
-    let name = Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy().into_owned();
+    // Whoever calls us has chosen it, and sentences begin with it.
+    let name = escaped(&Path::new(&name).file_name().unwrap_or(name.as_os_str()).to_string_lossy());
     ExitCode::from(program(if name.is_empty() { "sendmail" } else { &name }, words.collect()))
 }
 

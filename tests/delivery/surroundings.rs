@@ -2,8 +2,11 @@
 
 use crate::support::case::{case, check};
 use crate::support::relay::{Act, DOT, GREETING, Relay, Script};
+use crate::support::running::Ended;
 use crate::support::sendmail::Sendmail;
 use nix::sys::signal::Signal;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 #[test]
 fn a_wrong_call_is_64_and_its_input_is_read_all_the_same() {
@@ -62,6 +65,22 @@ fn hostile_surroundings_change_nothing() {
             .says(&[])
             .unqueued(),
     ]);
+}
+
+#[test]
+fn the_name_that_a_program_is_called_by_is_escaped_like_any_strangers_text() {
+    let log = "log = \"stderr\"\n[account.a]\nhost = \"127.0.0.1:1\"\ntls = \"none\"\n[queue]\nrunner = \"off\"\n";
+    let house = Sendmail::new(log);
+    for program in [env!("CARGO_BIN_EXE_sendmail"), env!("CARGO_BIN_EXE_pillarbox")] {
+        for words in [&["--help"][..], &["-Z"], &["--frobnicate"], &["-odq", "bob@example.org"], &["-bp"], &[]] {
+            let mut command = Command::new(program);
+            command.arg0("/x/evil\nok: relayed\x1b[2J\u{202e}").args(words).env_clear();
+            let ended = Ended::of(command.envs(house.environment().iter().cloned()), b"Subject: x\n\nhello\n");
+            let said = [ended.stdout, ended.stderr].concat();
+            let is_raw = said.contains("\nok: relayed") || said.contains(['\x1b', '\u{202e}']);
+            assert!(!is_raw, "{program} {words:?}: {said}");
+        }
+    }
 }
 
 #[test]
