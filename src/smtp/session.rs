@@ -248,7 +248,7 @@ impl Session {
     fn hello(&mut self, client: &ClientId, needs_ehlo: bool) -> Result<(), Fault> {
         if self.protocol == Protocol::Lmtp {
             let reply = self.ask(&format!("LHLO {client}\r\n"), Stage::Ehlo, 250)?;
-            self.capabilities = Capabilities::read(&reply);
+            self.capabilities = Capabilities::read(&reply, |line| self.masks.shown(line));
             return Ok(());
         }
         self.command(&Ehlo::new(client.clone()).to_string());
@@ -258,7 +258,7 @@ impl Session {
             return self.ask(&format!("HELO {client}\r\n"), Stage::Ehlo, 250).map(drop);
         }
         let reply = self.expect(reply, Stage::Ehlo, 250)?;
-        self.capabilities = Capabilities::read(&reply);
+        self.capabilities = Capabilities::read(&reply, |line| self.masks.shown(line));
         Ok(())
     }
 
@@ -286,7 +286,8 @@ impl Session {
         let capabilities = self.capabilities.clone();
         let offered = capabilities.mechanisms();
         let bindings = self.stream.tls().map(bindings).unwrap_or_default();
-        let mechanism = Mechanism::choose(wanted, &offered, &bindings).map_err(policy)?;
+        let mechanism =
+            Mechanism::choose(wanted, &offered, &bindings, &capabilities.mechanisms_shown()).map_err(policy)?;
         self.mechanism = Some(mechanism.name());
         if !mechanism.is_bound() {
             return self.run(mechanism, credentials, Channel::unbound(&offered, &bindings)).map_err(|(fault, _)| fault);

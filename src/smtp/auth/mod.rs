@@ -99,8 +99,9 @@ impl Mechanism {
     }
 
     /// The mechanism to use where the server offers `offered` (after STARTTLS, in upper case) on a session that has
-    /// those `bindings`. The error is what cannot be had, with the relay as the subject of the sentence.
-    pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding]) -> Result<Self, String> {
+    /// those `bindings`. The error is what cannot be had, with the relay as the subject of the sentence, and what may be
+    /// `shown` of its offer as the object.
+    pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding], shown: &str) -> Result<Self, String> {
         let candidates: &[Self] = match wanted {
             Auth::Auto => &Self::AUTO,
             Auth::Bearer => &[Self::OAuthBearer, Self::XOAuth2],
@@ -132,8 +133,8 @@ impl Mechanism {
         let names: Vec<&str> = candidates.iter().map(|mechanism| mechanism.name()).collect();
         let on_request = Self::ON_REQUEST.iter().find(|other| wanted == Auth::Auto && is_offered(other));
         let hint = on_request.map(|other| format!("; {} must be asked for by the settings", other.name()));
-        let (offered, hint) = (offered.join(" "), hint.unwrap_or_default());
-        Err(format!("offers AUTH {offered}, but not {}{hint}", names.join(" or ")))
+        let hint = hint.unwrap_or_default();
+        Err(format!("offers AUTH {shown}, but not {}{hint}", names.join(" or ")))
     }
 }
 

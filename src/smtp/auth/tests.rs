@@ -155,9 +155,9 @@ fn auto_takes_the_strongest_that_can_be_had() {
         Mechanism::ScramSha256Plus,
     ];
     for (i, expected) in strongest.into_iter().enumerate() {
-        assert_eq!(Mechanism::choose(Auth::Auto, &all[..=i], &bindings), Ok(expected));
+        assert_eq!(Mechanism::choose(Auth::Auto, &all[..=i], &bindings, ""), Ok(expected));
     }
-    assert_eq!(Mechanism::choose(Auth::Auto, &all, &[]), Ok(Mechanism::ScramSha256));
+    assert_eq!(Mechanism::choose(Auth::Auto, &all, &[], ""), Ok(Mechanism::ScramSha256));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_token_goes_by_a_mechanism_that_is_for_tokens() {
         (&["SCRAM-SHA-256", "PLAIN", "LOGIN", "XOAUTH2"], Some(Mechanism::XOAuth2)),
         (&["SCRAM-SHA-256", "PLAIN", "LOGIN"], None),
     ] {
-        assert_eq!(Mechanism::choose(Auth::Bearer, offered, &[]).ok(), expected);
+        assert_eq!(Mechanism::choose(Auth::Bearer, offered, &[], "").ok(), expected);
     }
 }
 
@@ -188,8 +188,8 @@ fn what_cannot_be_had_is_told() {
             "has no TLS session with us that SCRAM-SHA-256-PLUS could be bound to",
         ),
     ] {
-        let offered: Vec<&str> = offered.split_ascii_whitespace().collect();
-        assert_eq!(Mechanism::choose(wanted, &offered, &[]), Err(told.to_owned()));
+        let words: Vec<&str> = offered.split_ascii_whitespace().collect();
+        assert_eq!(Mechanism::choose(wanted, &words, &[], offered), Err(told.to_owned()));
     }
 }
 
@@ -438,7 +438,7 @@ fn what_is_unfit_to_be_sent_is_our_own_fault() {
         [(Auth::Plain, "us\0er", "pencil"), (Auth::Plain, "user", "pen\0cil"), (Auth::XOAuth2, "user", "two words")]
     {
         let credentials = Credentials { user, secret: Secret::new(secret.as_bytes().to_vec()), relay: None };
-        let mechanism = Mechanism::choose(auth, &["PLAIN", "XOAUTH2"], &[]).unwrap();
+        let mechanism = Mechanism::choose(auth, &["PLAIN", "XOAUTH2"], &[], "").unwrap();
         assert!(Exchange::begin(mechanism, &credentials, Channel::Unbindable).is_err(), "{user:?} {secret:?}");
     }
 }
