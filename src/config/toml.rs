@@ -193,7 +193,9 @@ impl<'a> Reader<'a> {
     }
 
     fn problem(&mut self, octet: usize, text: impl Into<String>) {
-        self.problems.push((octet, text.into()));
+        if self.problems.len() < MAX_PROBLEMS {
+            self.problems.push((octet, text.into()));
+        }
     }
 }
 

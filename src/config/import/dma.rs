@@ -1,7 +1,7 @@
 //! dma's `dma.conf` (`KEY value`, or a key alone) and `auth.conf` (`user|smarthost:password`).
 
 use super::super::{Account, Settings, Tls};
-use super::{Line, Reader, Stays, literal};
+use super::{Line, Pairs, Place, Reader, Stays, literal};
 use std::path::Path;
 
 /// The lines that say something.
@@ -18,6 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     let mut account = Account { tls: Tls::Off, ..Account::new("relay") };
     let (mut smarthost, mut port, mut secure, mut starttls) = (None, 25, false, false);
     let mut auth = path.with_file_name("auth.conf");
+    let mut senders = Pairs::default();
     for (line, key, value) in lines(text) {
         match key {
             "SMARTHOST" if !value.is_empty() => smarthost = Some((line, value)),
@@ -40,7 +41,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
                     reader.beside(Path::new(value)).and_then(|text| text.split_whitespace().next().map(str::to_owned));
             }
             "MAILNAME" if !value.is_empty() => settings.domain = Some(value.to_owned()),
-            "MASQUERADE" => masquerade(reader, path, line, value, &mut settings),
+            "MASQUERADE" => masquerade(reader, (path, line), value, &mut settings, &mut senders),
             "SPOOLDIR" => reader.note(
                 path,
                 line,
@@ -92,12 +93,19 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
         }
     }
     settings.domain = settings.domain.filter(|name| super::notation::domain(name).is_ok());
+    settings.names.masquerade = senders.list;
     settings.accounts.push(account);
     Ok(settings)
 }
 
 /// `user@host` for all letters, `host` for the domain, `user@` for the name.
-fn masquerade(reader: &mut Reader<'_>, path: &Path, line: usize, value: &str, settings: &mut Settings) {
+fn masquerade(
+    reader: &mut Reader<'_>,
+    (path, line): Place<'_>,
+    value: &str,
+    settings: &mut Settings,
+    senders: &mut Pairs,
+) {
     match value.split_once('@') {
         Some((user, "")) => {
             let text = format!(
@@ -110,8 +118,7 @@ fn masquerade(reader: &mut Reader<'_>, path: &Path, line: usize, value: &str, se
                 let text =
                     "MASQUERADE: the sender is replaced in the header as well; dma replaced it in the envelope alone";
                 reader.note(path, line, text);
-                let pairs = &mut settings.names.masquerade;
-                reader.pair((path, line), Stays::Last, pairs, ("*".to_owned(), address));
+                reader.pair((path, line), Stays::Last, senders, ("*".to_owned(), address));
             }
         }
         None => {

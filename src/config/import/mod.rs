@@ -19,7 +19,8 @@ use super::check::{Flaw, flaws};
 use super::load;
 use super::msmtprc::Surroundings;
 use super::notation;
-use super::{Account, Auth, Host, PasswordSource, Settings, Tls};
+use super::{Account, Auth, Host, MAX_ACCOUNTS, PasswordSource, Settings, Tls};
+use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -81,7 +82,7 @@ impl Program {
 }
 
 /// Something that is not in the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Note {
     /// The file it stands in.
     pub file: PathBuf,
@@ -115,7 +116,8 @@ pub struct Imported {
 /// Reads a program's configuration. `companions` are read instead of files of the same name that it leads to. The error
 /// is a sentence, or one a line.
 pub fn read(program: Program, path: &Path, companions: &[PathBuf], around: &Surroundings) -> Result<Imported, String> {
-    let mut reader = Reader { companions, unused: companions.to_vec(), around, notes: Vec::new() };
+    let mut reader =
+        Reader { companions, unused: companions.to_vec(), around, notes: Vec::new(), noted: HashSet::new() };
     let path = match program {
         Program::Nullmailer if path.is_dir() => path.join("remotes"),
         _ => path.to_owned(),
@@ -132,6 +134,12 @@ pub fn read(program: Program, path: &Path, companions: &[PathBuf], around: &Surr
         Program::Postfix => postfix::read,
     };
     let mut settings = read(&mut reader, &path, &text)?;
+    if is_full(&settings.accounts) {
+        return Err(format!(
+            "{} makes more than {MAX_ACCOUNTS} accounts, which is the most there can be",
+            path.display()
+        ));
+    }
     for account in &mut settings.accounts {
         reader.mend(account, &path);
         let wrong = account.hosts.iter().find_map(|host| not_a_name(host).map(|wrong| format!("the host {wrong}")));
@@ -163,13 +171,19 @@ struct Reader<'a> {
     unused: Vec<PathBuf>,
     around: &'a Surroundings,
     notes: Vec<Note>,
+    /// The same, to be found in a file of nothing but oddities.
+    noted: HashSet<Note>,
 }
 
 /// Where something stands: file and line.
 type Place<'p> = (&'p Path, usize);
 
-/// What names stand for, as [`Settings`] has it.
-type Pairs = Vec<(String, String)>;
+/// What names stand for, in the file's order, and where each name is.
+#[derive(Default)]
+struct Pairs {
+    list: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
 
 /// Which of two entries for one name the program went by.
 #[derive(Clone, Copy)]
@@ -184,7 +198,7 @@ type Line<'t> = (usize, &'t str, &'t str);
 impl Reader<'_> {
     fn note(&mut self, file: &Path, line: usize, text: impl Into<String>) {
         let note = Note { file: file.to_owned(), line, text: text.into() };
-        if !self.notes.contains(&note) {
+        if self.noted.insert(note.clone()) {
             self.notes.push(note);
         }
     }
@@ -260,8 +274,9 @@ impl Reader<'_> {
 
     /// Adds what a name stands for, or a sender becomes. For a name that is there already one of the two stays.
     fn pair(&mut self, at: Place<'_>, stays: Stays, pairs: &mut Pairs, (name, value): (String, String)) {
-        let Some((_, known)) = pairs.iter_mut().find(|(known, _)| *known == name) else {
-            pairs.push((name, value));
+        let Some(known) = pairs.places.get(&name).map(|&at| &mut pairs.list[at].1) else {
+            pairs.places.insert(name.clone(), pairs.list.len());
+            pairs.list.push((name, value));
             return;
         };
         if *known != value {
@@ -339,6 +354,11 @@ fn host_and_port(text: &str) -> (&str, Option<&str>) {
         Some((name, port)) if end > 0 || !name.contains(':') => (&text[..end + name.len()], Some(port)),
         _ => (text, None),
     }
+}
+
+/// Whether there are too many accounts already: what more of them costs is not paid, and [`read`] says so.
+fn is_full(accounts: &[Account]) -> bool {
+    accounts.len() > MAX_ACCOUNTS
 }
 
 /// A name for one more account: the wanted one, or one like it that can be written and that no other has.

@@ -3,7 +3,7 @@
 //! `HOST [PROTOCOL [OPTION[=VALUE]…]]`, quotes as the shell has them; options may have dashes before them.
 
 use super::super::{Account, Auth, Settings, Tls};
-use super::{Reader, literal};
+use super::{Reader, is_full, literal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     let mut settings = Settings::default();
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+        if line.is_empty() || line.starts_with('#') || is_full(&settings.accounts) {
             continue;
         }
         let name = if settings.accounts.is_empty() {

@@ -5,7 +5,8 @@
 //! has no counterpart here, and is named once.
 
 use super::super::{Account, Settings, Tls};
-use super::{Reader, Stays, host_and_port, is_yes, literal, name_for};
+use super::{Pairs, Reader, Stays, host_and_port, is_full, is_yes, literal, name_for};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -252,8 +253,9 @@ fn senders(
     for entry in table(reader, path, parameters, "sender_dependent_relayhost_maps") {
         found.push((entry.file, entry.line, entry.key, entry.value));
     }
+    let mut known: HashSet<String> = found.iter().map(|(_, _, sender, _)| sender.clone()).collect();
     for entry in passwords.iter().filter(|entry| by_sender && entry.key.contains('@')) {
-        if !found.iter().any(|(_, _, sender, _)| *sender == entry.key) {
+        if known.insert(entry.key.clone()) {
             found.push((entry.file.clone(), entry.line, entry.key.clone(), relayhost.to_owned()));
         }
     }
@@ -263,16 +265,18 @@ fn senders(
             reader.note(&file, line, format!("\"{sender}\" is no address; it was left out"));
             continue;
         }
+        let is_known = settings.accounts.iter().any(|other| other.senders.contains(&pattern));
+        if is_known || is_full(&settings.accounts) {
+            continue;
+        }
         let Some(mut account) = through(reader, &file, line, &nexthop, base) else { continue };
         let keys: Vec<&str> = [by_sender.then_some(sender.as_str()), Some(&nexthop), Some(host_and_port(&nexthop).0)]
             .into_iter()
             .flatten()
             .collect();
         login(&mut account, passwords, &keys);
-        if !settings.accounts.iter().any(|other| other.senders.contains(&pattern)) {
-            (account.name, account.senders) = (name_for(&sender, &settings.accounts), vec![pattern]);
-            settings.accounts.push(account);
-        }
+        (account.name, account.senders) = (name_for(&sender, &settings.accounts), vec![pattern]);
+        settings.accounts.push(account);
     }
 }
 
@@ -299,6 +303,7 @@ fn names(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>, sett
             }
         }
     }
+    let mut masquerade = Pairs::default();
     for name in ["smtp_generic_maps", "sender_canonical_maps"] {
         for entry in table(reader, path, parameters, name) {
             let Some(address) =
@@ -307,10 +312,10 @@ fn names(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>, sett
                 continue;
             };
             let key = if entry.key.starts_with('@') { format!("*{}", entry.key) } else { entry.key };
-            let pairs = &mut settings.names.masquerade;
-            reader.pair((&entry.file, entry.line), Stays::First, pairs, (key, address));
+            reader.pair((&entry.file, entry.line), Stays::First, &mut masquerade, (key, address));
         }
     }
+    settings.names.masquerade = masquerade.list;
     if let Some((at, long)) = parameters.get("maximal_queue_lifetime") {
         let split = long.find(|c: char| !c.is_ascii_digit()).unwrap_or(long.len());
         let unit = match &long[split..] {

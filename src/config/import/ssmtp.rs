@@ -1,7 +1,7 @@
 //! `ssmtp.conf` and `revaliases`: `key=value`, names without case, `#` comments; `local:address[:mailhub[:port]]`.
 
 use super::super::{Account, Auth, Settings, Tls};
-use super::{Line, Reader, Stays, host_and_port, is_yes, literal, name_for};
+use super::{Line, Pairs, Reader, Stays, host_and_port, is_full, is_yes, literal, name_for};
 use std::path::Path;
 
 /// The lines that say something.
@@ -17,7 +17,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     let mut settings = Settings::default();
     let mut account = Account::new("relay");
     let (mut hub, mut hub_line, mut own_port, mut tls, mut starttls) = (None, 0, None, false, false);
-    let (mut hostname, mut rewrite) = (None, None);
+    let (mut hostname, mut rewrite, mut aliases) = (None, None, Pairs::default());
     for (line, key, value) in lines(text) {
         match key.to_ascii_lowercase().as_str() {
             _ if value.is_empty() => {}
@@ -52,8 +52,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
             "rewritedomain" => rewrite = Some(value.to_owned()),
             "root" => {
                 if let Some(address) = reader.address(path, line, value) {
-                    let pairs = &mut settings.names.aliases;
-                    reader.pair((path, line), Stays::Last, pairs, ("root".to_owned(), address));
+                    reader.pair((path, line), Stays::Last, &mut aliases, ("root".to_owned(), address));
                     reader.note(
                         path,
                         line,
@@ -90,6 +89,7 @@ pub(super) fn read(reader: &mut Reader<'_>, path: &Path, text: &str) -> Result<S
     account.helo = hostname.clone().filter(|name| super::notation::domain(name).is_ok());
     settings.domain = rewrite.or(hostname).filter(|name| super::notation::domain(name).is_ok());
     settings.accounts.push(account);
+    settings.names.aliases = aliases.list;
 
     revaliases(reader, &path.with_file_name("revaliases"), hub, &mut settings);
     settings.default = (settings.accounts.len() > 1).then(|| "relay".to_owned());
@@ -103,6 +103,7 @@ fn usual_port(account: &Account) -> u16 {
 /// Senders that are replaced, and through which hub they go.
 fn revaliases(reader: &mut Reader<'_>, path: &Path, hub: &str, settings: &mut Settings) {
     let Some(text) = reader.beside(path) else { return };
+    let mut masquerade = Pairs::default();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         let mut parts = line.splitn(3, ':').map(str::trim);
@@ -111,10 +112,12 @@ fn revaliases(reader: &mut Reader<'_>, path: &Path, hub: &str, settings: &mut Se
         };
         let Some(address) = reader.address(path, number + 1, address) else { continue };
         let whole = format!("{local}@{}", settings.domain.as_deref().unwrap_or("*"));
-        let pairs = &mut settings.names.masquerade;
-        reader.pair((path, number + 1), Stays::Last, pairs, (whole.clone(), address.clone()));
+        reader.pair((path, number + 1), Stays::Last, &mut masquerade, (whole.clone(), address.clone()));
         settings.accounts.retain(|account| !account.senders.contains(&whole));
         let Some(other) = parts.next().filter(|other| !other.is_empty() && *other != hub) else { continue };
+        if is_full(&settings.accounts) {
+            continue;
+        }
         let (name, port) = host_and_port(other);
         let port = port.and_then(|port| port.parse().ok()).unwrap_or(usual_port(&settings.accounts[0]));
         if let Some(host) = reader.host(path, number + 1, name, port) {
@@ -125,4 +128,5 @@ fn revaliases(reader: &mut Reader<'_>, path: &Path, hub: &str, settings: &mut Se
             settings.accounts.push(Account { name, hosts: vec![host], senders, ..base });
         }
     }
+    settings.names.masquerade = masquerade.list;
 }

@@ -214,6 +214,51 @@ fn two_relays_of_a_user_are_two_accounts_with_names_of_their_own() {
     assert_eq!(imported.settings.accounts[2].hosts, [Host::Tcp { name: "q".into(), port: 25 }]);
 }
 
+/// The text of numbered lines, as many as a file may have.
+fn many(line: impl Fn(usize) -> String) -> String {
+    let mut room = (1 << 20) - 100;
+    let fits = |line: &String| {
+        room -= i64::try_from(line.len()).unwrap();
+        room >= 0
+    };
+    (0..).map(line).take_while(fits).collect()
+}
+
+/// In time that grows with the square of the lines each of these would take minutes.
+#[test]
+fn a_file_of_many_lines_is_read_in_one_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let junk = many(|n| format!("Odd{n} x\n"));
+    let dma = file("dma.conf", &junk.replacen("Odd0", "SMARTHOST", 1));
+    let imported = read(Program::Dma, &dma, &[], &Surroundings::default()).unwrap();
+    assert_eq!(imported.notes.len(), junk.lines().count() - 1);
+    assert!(emit(&imported, Path::new("/etc/pillarbox/config.toml")).is_ok());
+
+    let pairs = many(|n| format!("u{n}@h a@b\n"));
+    let generic = file("generic", &pairs);
+    let main = file("main.cf", &format!("relayhost = [h]\nsmtp_generic_maps = hash:{}\n", generic.display()));
+    let imported = read(Program::Postfix, &main, &[], &Surroundings::default()).unwrap();
+    assert_eq!(imported.settings.names.masquerade.len(), pairs.lines().count());
+
+    let relays = file("sender", &many(|n| format!("u{n}@h [h]\n")));
+    let main = format!("relayhost = [h]\nsender_dependent_relayhost_maps = hash:{}\n", relays.display());
+    let ssmtp = file("ssmtp.conf", "mailhub=h\n");
+    file("revaliases", &many(|n| format!("u{}:a@b:h{n}\n", n % 1000)));
+    for (program, path) in [
+        (Program::Postfix, file("main.cf", &main)),
+        (Program::Ssmtp, ssmtp),
+        (Program::Nullmailer, file("remotes", &many(|n| format!("h{n}\n")))),
+    ] {
+        let error = read(program, &path, &[], &Surroundings::default()).unwrap_err();
+        assert!(error.ends_with("makes more than 256 accounts, which is the most there can be"), "{error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]

@@ -108,8 +108,10 @@ struct State {
     accounts: Vec<(String, Rc<Vec<Rc<Line>>>)>,
     /// The account that the file itself activates.
     active: Option<String>,
-    /// The aliases, and whom each stands for.
-    aliases: Vec<(String, Vec<String>)>,
+    /// The aliases: each name's turn, and whom it stands for.
+    aliases: HashMap<String, (usize, Vec<String>)>,
+    /// The last turn that was given.
+    turn: usize,
 }
 
 impl State {
@@ -311,8 +313,10 @@ impl Reader<'_> {
             Verb::Alias => self.alias(&words.list),
             Verb::Unalias => {
                 let all = words.list.iter().any(|word| *word.text == "*");
-                let named = |name: &str| words.list.iter().any(|word| *word.text == name);
-                self.state.aliases.retain(|(name, _)| !all && !named(name));
+                if all {
+                    self.state.aliases.clear();
+                }
+                words.list.iter().for_each(|word| drop(self.state.aliases.remove(word.text.as_str())));
             }
             Verb::Source => {
                 for word in words.list.iter().take(1) {
@@ -360,10 +364,9 @@ impl Reader<'_> {
         }
         let members: Vec<String> = members.iter().map(|word| word.text.to_string()).collect();
         self.expanded.set(self.expanded.get() + members.iter().map(String::len).sum::<usize>());
-        match self.state.aliases.iter_mut().find(|(known, _)| known == &**name) {
-            Some((_, known)) => known.extend(members),
-            None => self.state.aliases.push((name.to_string(), members)),
-        }
+        self.state.turn += 1;
+        let (_, known) = self.state.aliases.entry(name.to_string()).or_insert_with(|| (self.state.turn, Vec::new()));
+        known.extend(members);
     }
 
     fn call(&mut self, words: &[Word], line: &Line, is_optional: bool, frame: &Frame) {
@@ -444,8 +447,9 @@ impl Reader<'_> {
         }
         // A program, a file or a folder among them is for s-nail alone: such an alias is none, rather than half of one.
         let is_mail = |member: &String| !member.starts_with(['|', '/', '+']) && parse_list(member).is_ok();
-        let mail = base.aliases.into_iter().filter(|(_, members)| members.iter().all(is_mail));
-        reading.settings.names.aliases = mail.map(|(name, members)| (name, members.join(", "))).collect();
+        let mut mail: Vec<_> = base.aliases.into_iter().filter(|(_, (_, them))| them.iter().all(is_mail)).collect();
+        mail.sort_unstable_by_key(|&(_, (turn, _))| turn);
+        reading.settings.names.aliases = mail.into_iter().map(|(name, (_, them))| (name, them.join(", "))).collect();
         let names = |name: &String| reading.settings.accounts.iter().any(|account| account.name == *name);
         reading.settings.default = reading.settings.default.take().filter(names);
         (!reading.settings.accounts.is_empty()).then_some(reading)

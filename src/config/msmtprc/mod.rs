@@ -293,6 +293,9 @@ impl Reader<'_> {
             return;
         }
         let Some(row) = keyword::find(word) else {
+            if self.problems.len() == MAX_PROBLEMS {
+                return;
+            }
             let near = nearest(word, keywords());
             let near = near.map(|near| format!(" did you mean {near:?}?")).unwrap_or_default();
             let word = crate::outcome::printable(word);

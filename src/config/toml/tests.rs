@@ -450,6 +450,8 @@ fn a_file_of_a_hostile_shape_costs_little() {
     assert!(read_text(&accounts).unwrap_err().iter().any(|problem| problem.contains("more than 256 accounts")));
     let keys = (0..5_000).map(|i| format!("hots{i} = 1\n")).collect::<Vec<_>>().concat();
     assert!(read_text(&keys).unwrap_err().len() <= 201);
+    let aliases = (0..90_000).map(|i| format!("a{i} = 1\n")).collect::<Vec<_>>().concat();
+    assert_eq!(read_text(&format!("[account.a]\nhost = \"h\"\n[aliases]\n{aliases}")).unwrap_err().len(), 200);
     assert!(read_text(&"[".repeat(1 << 14)).is_err());
     assert!(read_text(&format!("x = {}", "[".repeat(1 << 14))).is_err());
     assert!(read_text(&format!("x = {}", "{a=".repeat(5_000))).is_err());
