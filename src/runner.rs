@@ -75,6 +75,15 @@ impl Tally {
     }
 }
 
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// The letters.
+    pub tally: Tally,
+    /// How many of them the queue's disk kept from being tried, or from having it recorded, and how it did the first.
+    pub hindered: Option<(usize, Error)>,
+}
+
 /// When the next attempt of any letter is due; `None` where nobody
 /// waits for one. Letters of which that is `known` are not looked at.
 pub(crate) fn next_due(
@@ -91,7 +100,7 @@ pub(crate) fn next_due(
 
 impl<'a> Run<'_, 'a> {
     /// Attempts every letter that `wanted` takes and that is not on hold, and the reports that come of it.
-    pub fn run(&self, wanted: &dyn Fn(&Listed) -> bool) -> Result<Tally, Error> {
+    pub fn run(&self, wanted: &dyn Fn(&Listed) -> bool) -> Result<Ran, Error> {
         let books = Mutex::new(Books::default());
         self.pass(wanted, &books)?;
         loop {
@@ -103,8 +112,8 @@ impl<'a> Run<'_, 'a> {
             self.pass(&|listed: &Listed| reports.contains(&listed.letter.entry.id), &books)?;
         }
         self.office.queue.sync()?;
-        let tally = lock(&books).tally;
-        Ok(tally)
+        let books = books.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Ran { tally: books.tally, hindered: books.hindered })
     }
 
     fn pass(&self, wanted: &dyn Fn(&Listed) -> bool, books: &Mutex<Books>) -> Result<(), Error> {
@@ -194,8 +203,7 @@ impl<'a> Run<'_, 'a> {
                 continue;
             }
             let Some(mut errand) = self.claim(id, books) else { continue };
-            if errand.load.is_some() && !errand.begin((self.now)()) {
-                skip(books);
+            if errand.load.is_some() && !errand.begin((self.now)(), books) {
                 continue;
             }
             let attempted = match &errand.load {
@@ -219,7 +227,10 @@ impl<'a> Run<'_, 'a> {
                     Unclaimed::Busy | Unclaimed::Gone => {}
                     Unclaimed::Held(why) => tracing::warn!(message = "held", id = %id, reason = why),
                     Unclaimed::SetAside(why) => tracing::error!(message = "corrupt", id = %id, reason = why),
-                    Unclaimed::Failed(error) => tracing::error!(message = "unreadable", id = %id, reason = %error),
+                    Unclaimed::Failed(error) => {
+                        tracing::error!(message = "unreadable", id = %id, reason = %error);
+                        lock(books).hinder(error);
+                    }
                 }
                 skip(books);
                 return None;
@@ -265,6 +276,7 @@ impl<'a> Run<'_, 'a> {
             Err(error) => {
                 tracing::error!(message = "unrecorded", id = %id, reason = %error);
                 books.tally.skipped += 1;
+                books.hinder(error);
             }
         }
         let tally = books.tally;
@@ -297,6 +309,13 @@ struct Books {
     tally: Tally,
     /// Reports that were accepted and are still to be sent.
     reports: HashSet<Id>,
+    hindered: Option<(usize, Error)>,
+}
+
+impl Books {
+    fn hinder(&mut self, error: Error) {
+        self.hindered.get_or_insert((0, error)).0 += 1;
+    }
 }
 
 /// A claimed letter on its way.
@@ -309,10 +328,12 @@ struct Errand<'q> {
 
 impl Errand<'_> {
     /// Leaves the mark that an attempt begins, once. `false`: it cannot be left, so the letter must not be sent.
-    fn begin(&mut self, now: SystemTime) -> bool {
+    fn begin(&mut self, now: SystemTime, books: &Mutex<Books>) -> bool {
         if !self.begun {
             if let Err(error) = self.claim.begin(now) {
                 tracing::error!(message = "unrecorded", id = %self.claim.letter().entry.id, reason = %error);
+                skip(books);
+                lock(books).hinder(error);
                 return false;
             }
             self.begun = true;

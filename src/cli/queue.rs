@@ -290,17 +290,21 @@ impl Desk<'_> {
                 Selection::These(named)
             }
         };
-        match self.place.run(&selection, verbose) {
-            Ok(tally) if json => {
-                let object = json!({
-                    "tried": tally.wanted, "relayed": tally.relayed, "deferred": tally.deferred, "failed": tally.failed,
-                    "left_alone": tally.skipped,
-                });
-                self.face.print(&format!("{object}\n"))
-            }
-            Ok(tally) => self.face.print(&format!("{}\n", run::summary(&tally))),
-            Err(trouble) => tell(self.face, &trouble),
-        }
+        let (tally, trouble) = match self.place.run(&selection, verbose) {
+            Ok(ran) => ran,
+            Err(trouble) => return tell(self.face, &trouble),
+        };
+        let text = if json {
+            let object = json!({
+                "tried": tally.wanted, "relayed": tally.relayed, "deferred": tally.deferred, "failed": tally.failed,
+                "left_alone": tally.skipped,
+            });
+            object.to_string()
+        } else {
+            run::summary(&tally)
+        };
+        let told = trouble.map_or(0, |trouble| tell(self.face, &trouble));
+        told.max(self.face.print(&format!("{text}\n")))
     }
 
     fn both(&self) -> u8 {

@@ -19,7 +19,7 @@ use super::{log, options, service, session_log};
 use crate::deliver::Desk;
 use crate::dsn::Reporter;
 use crate::queue::{Error, Id, Listed, Queue, RunnerLock, Wake};
-use crate::runner::{Run, Tally, next_due};
+use crate::runner::{Ran, Run, Tally, next_due};
 use crate::settle::{Office, Rules};
 use crate::smtp::interrupt::{Ending, Interrupt};
 use nix::time::ClockId;
@@ -71,25 +71,29 @@ pub fn main(face: Face<'_>, wanted: &Wanted) -> u8 {
     let interrupt = interruptible();
     let is_wanted = |listed: &Listed| is_wanted(wanted, listed);
     let done = Queue::find(dir).and_then(|queue| {
-        let Some(queue) = queue else { return Ok(()) };
+        let Some(queue) = queue else { return Ok(0) };
         let runs = Runs { configuration: &configuration, host: &host, queue: &queue, interrupt: interrupt.clone() };
         loop {
             sweep(&configuration, &queue);
-            let tally = runs.run(wanted.verbose, &is_wanted)?;
+            let Ran { tally, hindered } = runs.run(wanted.verbose, &is_wanted)?;
             if wanted.verbose {
                 face.say(&summary(&tally));
             }
+            let told = hindered.map(|(letters, error)| hindrance(letters, &error));
+            if let Some((sentence, _)) = &told {
+                face.say(sentence);
+            }
             match wanted.every {
                 Some(every) if !interrupt.is_tripped() => sleep(every, &interrupt),
-                _ => return Ok(()),
+                _ => return Ok(told.map_or(0, |(_, status)| status)),
             }
             if interrupt.is_tripped() {
-                return Ok(());
+                return Ok(0);
             }
         }
     });
     match done {
-        Ok(()) => 0,
+        Ok(status) => status,
         Err(error) => {
             face.say(&error.to_string());
             exit::queue(&error)
@@ -137,6 +141,17 @@ pub fn summary(tally: &Tally) -> String {
     let Tally { wanted, relayed, deferred, failed, skipped } = tally;
     let letters = if *wanted == 1 { "letter" } else { "letters" };
     format!("{wanted} {letters} tried: {relayed} relayed, {deferred} put off, {failed} failed, {skipped} left alone")
+}
+
+/// That the queue's disk kept letters from being tried: the sentence and the status.
+pub fn hindrance(letters: usize, error: &Error) -> (String, u8) {
+    let (letters, stay) = if letters == 1 {
+        ("a letter could".to_owned(), "it stays")
+    } else {
+        (format!("{letters} letters could"), "they stay")
+    };
+    let sentence = format!("{letters} not be tried, or the outcome not be recorded: {error}; {stay} in the queue");
+    (sentence, exit::queue(error))
 }
 
 /// The background runner.
@@ -364,7 +379,7 @@ impl Runs<'_> {
             }
             wanted
         };
-        let tally = self.run(false, &is_wanted)?;
+        let tally = self.run(false, &is_wanted)?.tally;
         let now = SystemTime::now();
         let Some(due) = next_due(self.queue, now, &passed_over.into_inner())? else { return Ok(None) };
         let pause = if tally.deferred + tally.skipped > 0 { PAUSE } else { Duration::ZERO };
@@ -372,7 +387,7 @@ impl Runs<'_> {
     }
 
     /// One run over the letters that `wanted` takes; on a terminal a line shows how far it has come.
-    pub fn run(&self, verbose: bool, wanted: &dyn Fn(&Listed) -> bool) -> Result<Tally, Error> {
+    pub fn run(&self, verbose: bool, wanted: &dyn Fn(&Listed) -> bool) -> Result<Ran, Error> {
         let secrets = configuration::secret_env(self.host);
         let settings = &self.configuration.settings;
         let mut desk = Desk::new(settings, &secrets, &self.host.name);

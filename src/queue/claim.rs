@@ -66,7 +66,7 @@ impl Queue {
             }
             Err(Unlocked::Flaw(Flaw::Gone)) => return Err(Unclaimed::Gone),
             Err(Unlocked::Flaw(Flaw::Io(source))) => {
-                return Err(Unclaimed::Failed(Error::at("read", &self.path(LETTERS, id))(source)));
+                return Err(Unclaimed::Failed(Error::at("take up", &self.path(LETTERS, id))(source)));
             }
             Err(Unlocked::Busy) => return Err(Unclaimed::Busy),
             Ok(stored) => stored,

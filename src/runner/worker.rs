@@ -4,7 +4,7 @@
 //! settles each letter with its outcome, and leaves when nothing more will come.
 
 use super::lanes::Key;
-use super::{LETTER, Parcel, Run, Shift, lane, skip};
+use super::{LETTER, Parcel, Run, Shift, lane};
 use crate::config::choose::{self, Destination};
 use crate::deliver::{Closed, Open, attempted, is_unsent, log_remarks};
 use crate::outcome::{Cause, Fault, Outcome, Report, Stage};
@@ -105,10 +105,9 @@ impl<'s> Worker<'s, '_, '_, '_> {
             let mut next = || loop {
                 let parcel = waiting.pop_front().or_else(|| this.parcel(&|| this.shift.lanes.next(this.key)));
                 let mut parcel = parcel.filter(|_| !this.run.desk.interrupt.is_winding_down())?;
-                if parcel.errand.begin((this.run.now)()) {
+                if parcel.errand.begin((this.run.now)(), this.shift.books) {
                     return Some(parcel);
                 }
-                skip(this.shift.books);
             };
             let mut done = |mut parcel: Parcel<'s>, report: Report| {
                 let unsent = report.outcomes.iter().all(is_unsent);

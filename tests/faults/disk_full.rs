@@ -123,9 +123,16 @@ fn a_read_only_queue_takes_nothing_and_sends_nothing() {
         let ended = house.send(mode, &Letter::new("new", &["later"], 40));
         assert!(matches!(ended.code(), Some(73 | 75)), "{mode}: {ended:?}");
     }
-    for _ in 0..2 {
-        assert!(house.call(&["-qf"]).is_proper());
+    for words in ["-q", "-qf"] {
+        let ended = house.call(&[words]);
+        assert_eq!(ended.code(), Some(73), "{words}: {ended:?}");
+        let why = "a letter could not be tried, or the outcome not be recorded: cannot take up ";
+        assert!(ended.said.contains(why), "{ended:?}");
+        assert!(ended.said.ends_with(": Read-only file system; it stays in the queue\n"), "{ended:?}");
     }
+    let tool = house.finish(house.command(env!("CARGO_BIN_EXE_pillarbox")).args(["queue", "run", "--all"]));
+    assert_eq!(tool.code(), Some(73), "{tool:?}");
+    assert!(tool.said.contains("could not be tried"), "{tool:?}");
     assert_eq!(waiting.copies(&sink.taken(), &waiting.to[0]), 0, "it could not have been removed");
     assert_eq!(house.call(&["-bp"]).code(), Some(0));
     mount.remount("rw");
@@ -151,6 +158,25 @@ fn a_limit_on_file_sizes_is_an_error_and_not_a_death() {
     let ended = send_under(&house, "ulimit -f 0", "-odi", &letter);
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1);
+}
+
+#[test]
+fn a_run_that_can_record_nothing_says_so_and_is_no_success() {
+    let sink = Sink::open();
+    let house = House::new(&sink);
+    // For two recipients, since a letter for one goes all the same: its success is recorded by removing it.
+    let letters = ["first", "second"].map(|token| Letter::new(token, &["bob", "carol"], 40));
+    for letter in &letters {
+        assert_eq!(house.send("-odq", letter).code(), Some(0));
+    }
+    let mut command = house.command("/bin/sh");
+    let ended = house.finish(command.args(["-c", "ulimit -f 0; exec \"$0\" -qf", &sendmail()]));
+    assert_eq!(ended.code(), Some(75), "{ended:?}");
+    assert_eq!((house.names("letters").len(), sink.taken().len()), (2, 0));
+    house.run_dry();
+    for letter in &letters {
+        assert_eq!(letter.copies(&sink.taken(), &letter.to[0]), 1);
+    }
 }
 
 #[test]

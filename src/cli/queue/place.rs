@@ -13,7 +13,7 @@ use crate::config::{Settings, choose};
 use crate::message::Content;
 use crate::outcome::printable;
 use crate::queue::{Error, Id, Letter, Listed, Papers, Queue, State};
-use crate::runner::Tally;
+use crate::runner::{Ran, Tally};
 use crate::smtp::interrupt::Interrupt;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -110,7 +110,7 @@ pub trait Place {
     fn content(&mut self, id: Id) -> Result<Vec<u8>, Trouble>;
     fn change(&mut self, change: Change, id: Id) -> Result<(), Trouble>;
     /// Tries letters, and tells how far that has come on a terminal.
-    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<Tally, Trouble>;
+    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<(Tally, Option<Trouble>), Trouble>;
 
     /// The letters that pass; those that failed only where these are asked for.
     fn chosen(&mut self, only: &Only, failed: bool) -> Result<Rows, Trouble> {
@@ -198,7 +198,7 @@ impl Place for Here<'_> {
         Ok(())
     }
 
-    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<Tally, Trouble> {
+    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<(Tally, Option<Trouble>), Trouble> {
         let interrupt = Interrupt::default();
         Watch::start(interrupt.clone()).message_is_read();
         let runs = Runs { configuration: self.configuration, host: self.host, queue: &self.queue, interrupt };
@@ -207,7 +207,12 @@ impl Place for Here<'_> {
             Selection::All => true,
             Selection::These(ids) => ids.contains(&listed.letter.entry.id),
         };
-        Ok(runs.run(verbose, &wanted)?)
+        let Ran { tally, hindered } = runs.run(verbose, &wanted)?;
+        let trouble = hindered.map(|(letters, error)| {
+            let (sentence, status) = run::hindrance(letters, &error);
+            Trouble { sentence, status }
+        });
+        Ok((tally, trouble))
     }
 }
 
@@ -325,7 +330,7 @@ impl Place for There {
         self.ask(&format!("{} {id}", change.word().to_uppercase()), &mut |_| ())
     }
 
-    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<Tally, Trouble> {
+    fn run(&mut self, selection: &Selection, verbose: bool) -> Result<(Tally, Option<Trouble>), Trouble> {
         if verbose {
             let sentence = "the service speaks with the relay, and what it says is not to be seen here".to_owned();
             return Err(Trouble { sentence, status: sysexits::USAGE });
@@ -363,6 +368,7 @@ impl Place for There {
             }
         })?;
         let unknown = ids.len() - tally.done();
-        Ok(Tally { wanted: tally.wanted + left_alone, skipped: tally.skipped + left_alone + unknown, ..tally })
+        let (wanted, skipped) = (tally.wanted + left_alone, tally.skipped + left_alone + unknown);
+        Ok((Tally { wanted, skipped, ..tally }, None))
     }
 }
