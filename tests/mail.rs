@@ -303,13 +303,17 @@ fn what_cannot_be_sent_is_told_and_nobody_is_connected_to() {
         (&["-r", "a@b\r\nX: y", "bob@x.org"], b"x", 64, "control character"),
         (&["-S", "X\nBcc=evil@x.org", "bob@x.org"], b"x", 64, "cannot be the name of a field"),
         (&["-a", "no-such-file", "bob@x.org"], b"x", 66, "no-such-file cannot be read: No such file or directory"),
-        (&["-a", "/", "bob@x.org"], b"x", 66, "/ cannot be read"),
+        (&["-a", "/", "bob@x.org"], b"x", 66, "/ cannot be read: is a directory"),
+        // /dev/zero would be read until the disk is full.
+        (&["-a", "/dev/null", "bob@x.org"], b"x", 66, "/dev/null cannot be read: it is neither a file nor a pipe"),
+        (&["--html", "/dev/null", "bob@x.org"], b"x", 66, "/dev/null cannot be read: it is neither a file nor a pipe"),
         (&["--html", "no-such-file", "bob@x.org"], b"x", 66, "no-such-file cannot be read"),
         (&["-A", "no-such-account", "bob@x.org"], b"x", 78, "there is no account \"no-such-account\""),
         (&["bob@x.org"], b"one\ntw\0o\n", 65, "line 2 of the message holds a NUL"),
     ] {
         desk.own(words, text).says(status, &[says, "nothing was sent"]);
     }
+    desk.mail(&["-q", "/dev/null", "bob@x.org"], b"x").says(66, &["neither a file nor a pipe", "nothing was sent"]);
     for words in
         [&["-f"][..], &["-H"], &["-u", "bob"], &["-~", "bob@x.org"], &["-S", "mta=smtp://evil.example", "bob@x.org"]]
     {
@@ -318,6 +322,15 @@ fn what_cannot_be_sent_is_told_and_nobody_is_connected_to() {
     desk.mail(&["-E", "bob@x.org"], b"").silent_success();
     assert_eq!(desk.relay.connections(), 0);
     assert_eq!(desk.letters().len(), 0);
+}
+
+#[test]
+fn an_attachment_may_come_through_a_pipe() {
+    let desk = Desk::new();
+    desk.own(&["-s", "x", "-a", "/dev/stdin", "bob@x.org"], b"\x89PNG from a pipe").silent_success();
+    let letter = desk.letter();
+    let content = String::from_utf8_lossy(&letter.content).into_owned();
+    assert!(content.contains("filename=\"stdin\"") && content.contains("iVBORyBmcm9tIGEgcGlwZQ=="), "{content}");
 }
 
 #[test]

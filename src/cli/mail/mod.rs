@@ -25,8 +25,9 @@ use crate::outcome::words as system_words;
 use crate::smtp::interrupt::Interrupt;
 use crate::submit::{End, Why};
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Cursor, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use terminal::{Bar, Shown, Typed, Watch, hint, is_typed};
 use words::{MAIL, OWN, Order};
@@ -163,10 +164,22 @@ fn open(path: &Path) -> Result<File, No> {
         let text = format!("{} cannot be read: {}", path.display(), system_words(&error));
         (sysexits::NOINPUT, format!("{}; nothing was sent", crate::outcome::printable(&text)))
     };
+    // Looked at before it is opened, too: to open a device may do something.
+    fs::metadata(path).and_then(|found| ends(&found)).map_err(no)?;
     let file = File::open(path).map_err(no)?;
-    match file.metadata() {
-        Ok(found) if found.is_dir() => Err(no(io::ErrorKind::IsADirectory.into())),
-        _ => Ok(file),
+    file.metadata().and_then(|found| ends(&found)).map_err(no)?;
+    Ok(file)
+}
+
+/// Whether what is read there comes to an end: of a device it need not.
+fn ends(found: &Metadata) -> io::Result<()> {
+    let kind = found.file_type();
+    if kind.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else if kind.is_file() || kind.is_fifo() {
+        Ok(())
+    } else {
+        Err(io::Error::other("it is neither a file nor a pipe"))
     }
 }
 
