@@ -1,7 +1,7 @@
 //! One submission: a message and some words become a letter, and somebody takes responsibility for it.
 //!
 //! First [`Counter::prepare`]: recipients, sender and account are settled and the header is completed; nothing is sent
-//! while anything about the letter is in doubt. Then [`hand_over`]: to the relay while the caller waits, or to
+//! while anything about the letter is in doubt. Then [`hand_over()`]: to the relay while the caller waits, or to
 //! the queue, by the delivery mode. The [`End`] says who owns the letter now: it is the only thing that an exit
 //! status is made from. A failure is told once: to the caller where nobody has the letter, by a bounce else.
 
