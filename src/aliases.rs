@@ -1,7 +1,7 @@
 //! Local names and who they are: the alias file of sendmail and Postfix, and the table of the configuration.
 //!
 //! ```text
-//! # a comment; a line that begins with white space goes on with the one before
+//! # a comment; a line that begins with white space, or follows a backslash, goes on with the one before
 //! root:        ops@example.com, alice
 //! "night shift": :include:/etc/mail/night
 //! default:     postmaster@example.com
@@ -15,6 +15,7 @@
 
 use crate::message::address::{Address, parse_list};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -152,19 +153,29 @@ impl Reading {
     }
 
     fn file(&mut self, path: &Path, text: &str) {
+        // Whose members seem to go on in the next line: the name, where it is this file that says who that is.
+        let mut unfinished = None::<String>;
         for (line, entry) in logical_lines(text) {
             let place = format!("{}:{line}", path.display());
             if let Some((name, value)) = split_name(&entry) {
-                self.entry(&place, &name, value);
+                let is_ours = self.entry(&place, &name, value);
+                unfinished = Some(name.to_lowercase()).filter(|_| is_ours && value.trim_end().ends_with(','));
             } else {
-                let what = "this is no alias; one looks like \"name: address, address\"".to_owned();
+                let what = "this is no alias; one looks like \"name: address, address\", and a line that goes on with \
+                            the one before begins with a space"
+                    .to_owned();
                 let problem = self.problem(place, what);
+                if let Some(name) = unfinished.take() {
+                    // Rather nobody than some of them.
+                    self.aliases.names.insert(name, Err(problem.clone()));
+                }
                 self.define(meant_name(&entry), Err(problem));
             }
         }
     }
 
-    fn entry(&mut self, place: &str, name: &str, value: &str) {
+    /// Reads one. Whether it is the first for its name.
+    fn entry(&mut self, place: &str, name: &str, value: &str) -> bool {
         let (mut targets, mut wrong) = (Vec::new(), None);
         for item in items(value) {
             match self.target(&item) {
@@ -178,12 +189,15 @@ impl Reading {
         if targets.is_empty() && wrong.is_none() {
             wrong = Some(self.problem(place.to_owned(), format!("{name} stands for nobody")));
         }
-        self.define(name, wrong.map_or(Ok(targets), Err));
+        self.define(name, wrong.map_or(Ok(targets), Err))
     }
 
-    /// The first who says who a name is has said it.
-    fn define(&mut self, name: &str, meaning: Result<Vec<Target>, Problem>) {
-        self.aliases.names.entry(name.to_lowercase()).or_insert(meaning);
+    /// The first who says who a name is has said it; whether this was the first.
+    fn define(&mut self, name: &str, meaning: Result<Vec<Target>, Problem>) -> bool {
+        let place = self.aliases.names.entry(name.to_lowercase());
+        let is_first = matches!(place, Entry::Vacant(_));
+        place.or_insert(meaning);
+        is_first
     }
 
     fn target(&self, item: &str) -> Result<Vec<Target>, String> {
@@ -254,9 +268,12 @@ fn open(path: &Path, uid: u32) -> Result<String, String> {
 /// Lines with their numbers, those that go on joined, without comments and blank ones.
 fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut lines: Vec<(usize, String)> = Vec::new();
+    let mut is_open = false;
     for (number, line) in text.lines().enumerate() {
-        let goes_on = line.starts_with([' ', '\t']);
-        let line = line.trim();
+        let goes_on = is_open || line.starts_with([' ', '\t']);
+        let open = line.strip_suffix('\\');
+        is_open = open.is_some();
+        let line = open.unwrap_or(line).trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -396,6 +413,18 @@ mod tests {
         for (one, start) in told.iter().zip(starts) {
             assert!(one.starts_with(start), "{one}");
         }
+    }
+
+    #[test]
+    fn lines_that_go_on_are_joined_and_where_one_only_seems_to_nobody_is_left_out() {
+        let aliases = load("a: a@x.org,\n\tb@x.org\n# between\n  ,c@x.org\nb: a@x.org,\\\nb@x.org, \\\n   c@x.org\n");
+        assert_eq!(resolve(&aliases, "a"), Ok("a@x.org b@x.org c@x.org".to_owned()));
+        assert_eq!(resolve(&aliases, "b"), Ok("a@x.org b@x.org c@x.org".to_owned()));
+        // sendmail and Postfix skip the second line, and bob goes without.
+        let (aliases, problems) = read("team: ann@x.org,\nbob@x.org\nother: ann@x.org\nteam: late@x.org,\nx@x.org\n");
+        assert_eq!(problems.len(), 2);
+        assert!(resolve(&aliases, "team").unwrap_err().contains("/aliases:2: this is no alias"));
+        assert_eq!(resolve(&aliases, "other"), Ok("ann@x.org".to_owned()));
     }
 
     #[test]

@@ -269,6 +269,32 @@ fn what_is_too_much_is_refused_with_its_reason_and_others_go_on() {
     assert_eq!(machine.letters().len(), 0);
 }
 
+/// Below `/etc`, of which the test has a copy of its own.
+#[test]
+fn newaliases_checks_the_aliases_of_the_service_for_root_who_can_mend_them() {
+    if !can_be_others() || !has("setpriv") || !has("unshare") {
+        return;
+    }
+    let machine = Machine::new("");
+    let settings = format!(
+        "[account.relay]\nhost = \"127.0.0.1:1\"\ntls = \"none\"\n[queue]\ndir = {:?}\n[aliases]\nroot = \"|/bin/vacation\"\n",
+        machine.path("spool")
+    );
+    fs::write(machine.path("system.toml"), settings).unwrap();
+    let script = "cp -a /etc $0/etc && rm -rf $0/etc/pillarbox && mkdir $0/etc/pillarbox && \
+                  cp $0/system.toml $0/etc/pillarbox/config.toml && mount --bind $0/etc /etc && exec";
+    for (who, status) in [("", 78), ("setpriv --reuid 64001 --regid 64001 --clear-groups", 0)] {
+        let script = format!("{script} {who} $0/sendmail -bi");
+        let mut command = Command::new("unshare");
+        command.args(["-m", "--propagation", "private", "/bin/sh", "-c", &script]).arg(machine.path(""));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("PILLARBOX_SOCKET", machine.socket());
+        let ended = Ended::of(&mut command, b"");
+        assert_eq!(ended.status, status, "{who}: {ended:?}");
+        assert_eq!(ended.stderr.contains("root: \"|/bin/vacation\" runs a program"), status == 78, "{ended:?}");
+        let _ = fs::remove_dir_all(machine.path("etc"));
+    }
+}
+
 #[test]
 fn callers_in_a_sandbox_can_send() {
     if !can_be_others() || !has("setpriv") || !has("unshare") {
