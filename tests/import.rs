@@ -147,6 +147,12 @@ fn nothing_is_overwritten_unless_it_is_said() {
     assert_eq!(fs::read_to_string(&config).unwrap(), before);
     assert_eq!(import(&["--write", "--force", rc.to_str().unwrap()]).status, 0);
     assert!(fs::read_to_string(&config).unwrap().contains("host = \"other.example.com\""));
+    // What a package brings has comments only, and a group that may read it.
+    fs::write(&config, "# Fill this in.\n\n  #[account.relay]\n").unwrap();
+    fs::set_permissions(&config, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(import(&["--write", rc.to_str().unwrap()]).status, 0);
+    assert!(fs::read_to_string(&config).unwrap().contains("host = \"other.example.com\""));
+    assert_eq!(mode(&config), 0o640);
     // A password's file is nobody's to overwrite either, and then nothing is written.
     fs::remove_file(&config).unwrap();
     fs::write(&rc, "host smtp.example.com\nauth on\ntls on\nuser alice\npassword s3cret\n").unwrap();

@@ -112,6 +112,14 @@ pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -
     })
 }
 
+/// Whether a file has comments and nothing else in it, as the one that a package brings: whoever makes a configuration
+/// may take its place.
+pub fn is_unwritten(path: &Path) -> bool {
+    let says_nothing = |line: &str| matches!(line.trim_start().chars().next(), None | Some('#'));
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+        && load::text(path).is_ok_and(|text| text.lines().all(says_nothing))
+}
+
 /// Where a user's own configuration is at home.
 pub fn own(host: &Host) -> Option<PathBuf> {
     host.config_home.as_ref().map(|home| home.join("pillarbox/config.toml"))

@@ -3,16 +3,16 @@
 //! Reading and writing TOML is [`crate::config::import`]'s; here is which files, where to, and what is said. Nothing is
 //! overwritten unless `--force` says so, and a configuration is put in place after the secrets that it leads to.
 
-use super::configuration::surroundings;
+use super::configuration::{self, surroundings};
 use super::exit::sysexits;
 use super::host::Host;
 use super::sendmail::Face;
 use crate::config::import::{Imported, PROGRAMS, Program, Written, emit, read};
 use crate::outcome::{printable, words};
 use clap::Args;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// Its words.
@@ -116,7 +116,7 @@ fn found(face: Face<'_>, words: &Words, host: &Host) -> Result<Imported, No> {
 /// Where the configuration is looked for: the machine's, where that is what root imports, else the caller's.
 fn place(file: &Path, host: &Host) -> Option<PathBuf> {
     if host.uid == 0 && std::path::absolute(file).is_ok_and(|file| file.starts_with("/etc")) {
-        return Some(PathBuf::from(super::configuration::SERVICE));
+        return Some(PathBuf::from(configuration::SERVICE));
     }
     host.config_home.as_ref().map(|config| config.join("pillarbox/config.toml"))
 }
@@ -127,12 +127,13 @@ fn put_in_place(face: Face<'_>, written: &Written, place: &Path, force: bool) ->
         .chain([(place, written.toml.clone())])
         .map(|(path, text)| (path, zeroize::Zeroizing::new(text)))
         .collect();
-    if let Some((path, _)) = files.iter().find(|(path, _)| !force && fs::symlink_metadata(path).is_ok()) {
+    let is_free = |path: &Path| force || fs::symlink_metadata(path).is_err() || configuration::is_unwritten(path);
+    if let Some((path, _)) = files.iter().find(|(path, _)| !is_free(path)) {
         face.say(&format!("{} is there already; nothing was written. --force overwrites it", path.display()));
         return sysexits::CANTCREAT;
     }
     for (path, text) in &files {
-        if let Err(error) = put(path, text.as_bytes(), force) {
+        if let Err(error) = put(path, text.as_bytes(), force || configuration::is_unwritten(path)) {
             face.say(&format!("{} cannot be written: {}", path.display(), words(&error)));
             return sysexits::CANTCREAT;
         }
@@ -142,19 +143,29 @@ fn put_in_place(face: Face<'_>, written: &Written, place: &Path, force: bool) ->
     if notes > 0 {
         face.say(&format!("what could not be carried over is at its top: {notes} to read"));
     }
-    if place == Path::new(super::configuration::SERVICE) && !written.secrets.is_empty() {
-        face.say("the service is no reader of root's files: see LoadCredential= in pillarbox.service");
+    if let ([(secret, _), ..], true) = (&written.secrets[..], place == Path::new(configuration::SERVICE)) {
+        face.say(&format!(
+            "the service cannot read root's {}: where it runs, move that to /etc/pillarbox/password and write password = \
+             {{ credential = \"password\" }}; for another password there is LoadCredential= in pillarbox.service",
+            secret.display()
+        ));
     }
     face.say("\"pillarbox check\" says whether mail would go out");
     0
 }
 
-/// Writes a file of mode 0600, whole or not at all.
+/// Writes a file, whole or not at all: of mode 0600, or with the group and the mode of a configuration that it replaces,
+/// which a service may have to read.
 fn put(path: &Path, octets: &[u8], force: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let new = dir.join(format!(".import.{}", super::configuration::unique()));
+    let new = dir.join(format!(".import.{}", configuration::unique()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    if let (Ok(old), true) = (fs::symlink_metadata(path), path.extension().is_some_and(|end| end == "toml")) {
+        // Without its group nobody else may read it.
+        let given = fchown(&file, None, Some(old.gid()));
+        let _ = given.and_then(|()| file.set_permissions(Permissions::from_mode(0o600 | old.mode() & 0o044)));
+    }
     let done = file.write_all(octets).and_then(|()| file.sync_all()).and_then(|()| {
         if force {
             return fs::rename(&new, path);

@@ -356,7 +356,7 @@ fn harmless(path: &Path, accounts: &[Account], mend: &str) -> Result<(), Broken>
 }
 
 /// A file's text, whoever may read it; what is not UTF-8 becomes U+FFFD.
-pub(super) fn text(path: &Path) -> io::Result<Zeroizing<String>> {
+pub(crate) fn text(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(String::from_utf8_lossy(&Opened::open(path)?.octets).into_owned()))
 }
 

@@ -199,7 +199,7 @@ fn place(host: &Host, words: &Words) -> Result<PathBuf, Failed> {
 }
 
 fn vacant(path: &Path, words: &Words) -> Result<(), Failed> {
-    if path.symlink_metadata().is_err() || words.force {
+    if path.symlink_metadata().is_err() || words.force || configuration::is_unwritten(path) {
         return Ok(());
     }
     let sentence = format!(
