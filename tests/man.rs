@@ -145,6 +145,70 @@ fn the_examples_of_the_manuals_are_understood() {
 }
 
 #[test]
+fn each_subcommand_has_a_line_of_the_synopsis() {
+    let page = manual("pillarbox.1");
+    let synopsis = page.split(".Sh SYNOPSIS\n").nth(1).unwrap().split(".Sh ").next().unwrap();
+    for one in pillarbox::cli::pillarbox::Words::command().get_subcommands() {
+        let line = format!(".Nm pillarbox\n.Cm {}\n", one.get_name());
+        assert!(format!("{synopsis}\n").contains(&line), "{} does not begin a line of its own", one.get_name());
+    }
+}
+
+#[test]
+fn a_manual_of_ours_that_another_names_is_there() {
+    for page in std::fs::read_dir(format!("{}/man", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+        let text = std::fs::read_to_string(page.unwrap().path()).unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix(".Xr ")) {
+            let mut words = line.split(' ');
+            let (name, section) = (words.next().unwrap(), words.next().unwrap());
+            if name.starts_with("pillarbox") || name == "sendmail" {
+                manual(&format!("{name}.{section}"));
+            }
+        }
+    }
+}
+
+/// The blocks of README.md that are of that kind.
+fn blocks(kind: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("{}/README.md", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let begin = format!("```{kind}\n");
+    text.split(&begin).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_the_readme_shows_is_right() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let (scripts, settings) = (blocks("sh"), blocks("toml"));
+    assert!(scripts.len() > 3 && !settings.is_empty(), "{scripts:?} {settings:?}");
+    for text in settings {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, text).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_sendmail"));
+        let output = check.env("PILLARBOX_CONFIG", file).arg("-bi").stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    for script in scripts {
+        assert!(Command::new("sh").args(["-n", "-c", &script]).status().unwrap().success(), "{script}");
+    }
+    // What stands in backquotes, over the ends of lines, too.
+    let text = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
+    let prose: String = text.split("```").step_by(2).collect();
+    let mut seen = 0;
+    for code in prose.split('`').skip(1).step_by(2) {
+        let words = shell_words(&code.replace('\n', " "));
+        if words.len() > 1 && matches!(words[0].as_str(), "pillarbox" | "sendmail") {
+            assert!(is_understood(&words), "{code}");
+            seen += 1;
+        } else if ["src/", "man/", "packaging/", "tests/", ".ci/"].iter().any(|dir| code.starts_with(dir)) {
+            assert!(std::path::Path::new(root).join(&words[0]).exists(), "there is no {code}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+#[test]
 fn the_manuals_are_well_formed() {
     let Ok(version) = Command::new("mandoc").arg("-T").arg("lint").arg("/dev/null").output() else {
         assert!(std::env::var_os("CI").is_none(), "mandoc is missing");
