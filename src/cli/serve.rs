@@ -20,6 +20,7 @@ use super::run::{self, Runs};
 use super::sendmail::Face;
 use super::{log, signals};
 use crate::config::Serve;
+use crate::outcome::words;
 use crate::queue::{Id, Queue, RunnerLock, Wake};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Notify, Peer, Service, Visit};
 use crate::smtp::interrupt::{Ending, Interrupt};
@@ -137,11 +138,12 @@ fn open_doors(serve: &Serve) -> Result<Vec<Door>, String> {
     }
     if doors.is_empty() {
         let path = &serve.socket;
-        doors.push(Door::unix(path).map_err(|error| format!("cannot listen at {}: {error}", path.display()))?);
+        doors
+            .push(Door::unix(path).map_err(|error| format!("cannot listen at {}: {}", path.display(), words(&error)))?);
     }
     for &address in &serve.listen {
         if !doors.iter().any(|door| door.name() == address.to_string()) {
-            doors.push(Door::tcp(address).map_err(|error| format!("cannot listen at {address}: {error}"))?);
+            doors.push(Door::tcp(address).map_err(|error| format!("cannot listen at {address}: {}", words(&error)))?);
         }
     }
     Ok(doors)
@@ -291,7 +293,7 @@ impl House<'_> {
             End::Quit | End::Left => {}
             End::Vanished => tracing::info!(message = "vanished", client = %peer),
             End::Closed(why) => tracing::info!(message = "closed", client = %peer, reason = why),
-            End::Failed(error) => tracing::info!(message = "closed", client = %peer, reason = %error),
+            End::Failed(error) => tracing::info!(message = "closed", client = %peer, reason = words(&error)),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod trial;
 pub use maildir::Maildir;
 
 use crate::envelope::Envelope;
+use crate::outcome::words;
 use crate::smtp::server::{
     Answer, Auth, Authority, Guest, Identity, Mail, NoIdentity, Postmaster, Socket, Terms, serve,
 };
@@ -83,9 +84,9 @@ pub enum NoRelay {
 impl fmt::Display for NoRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(address, error) => write!(f, "cannot listen at {address}: {error}"),
+            Self::Listen(address, error) => write!(f, "cannot listen at {address}: {}", words(error)),
             Self::Identity(error) => error.fmt(f),
-            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Thread(error) => write!(f, "cannot start a thread: {}", words(error)),
         }
     }
 }

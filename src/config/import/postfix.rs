@@ -178,9 +178,9 @@ fn base(reader: &mut Reader<'_>, path: &Path, parameters: &Parameters<'_>) -> Ac
             "Postfix does not verify the certificate then; here it is. Where no CA vouches for the relay, \"pillarbox \
              check\" prints the pin to write",
         ),
-        "dane" | "dane-only" => Some(
-            "a relay is not asked for DANE here, host = \"mx\" alone is; the certificate is verified by the system's authorities",
-        ),
+        "dane" | "dane-only" => {
+            Some("DANE is for host = \"mx\" here; a relay's certificate is verified by the system's authorities")
+        }
         _ => None,
     };
     if let Some(said) = said {
