@@ -99,8 +99,8 @@ impl Mechanism {
     }
 
     /// The mechanism to use where the server offers `offered` (after STARTTLS, in upper case) on a session that has
-    /// those `bindings`. The error is what cannot be had, with the relay as the subject of the sentence, and what may be
-    /// `shown` of its offer as the object.
+    /// those `bindings`. The error is what cannot be had, with the relay as the subject of the sentence, and what may
+    /// be `shown` of its offer as the object.
     pub fn choose(wanted: Auth, offered: &[&str], bindings: &[Binding], shown: &str) -> Result<Self, String> {
         let candidates: &[Self] = match wanted {
             Auth::Auto => &Self::AUTO,
