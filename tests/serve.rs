@@ -277,7 +277,8 @@ fn newaliases_checks_the_aliases_of_the_service_for_root_who_can_mend_them() {
     }
     let machine = Machine::new("");
     let settings = format!(
-        "[account.relay]\nhost = \"127.0.0.1:1\"\ntls = \"none\"\n[queue]\ndir = {:?}\n[aliases]\nroot = \"|/bin/vacation\"\n",
+        "[account.relay]\nhost = \"127.0.0.1:1\"\ntls = \"none\"\n[queue]\ndir = {:?}\n[aliases]\n\
+         root = \"|/bin/vacation\"\n",
         machine.path("spool")
     );
     fs::write(machine.path("system.toml"), settings).unwrap();

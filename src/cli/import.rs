@@ -145,8 +145,8 @@ fn put_in_place(face: Face<'_>, written: &Written, place: &Path, force: bool) ->
     }
     if let ([(secret, _), ..], true) = (&written.secrets[..], place == Path::new(configuration::SERVICE)) {
         face.say(&format!(
-            "the service cannot read root's {}: where it runs, move that to /etc/pillarbox/password and write password = \
-             {{ credential = \"password\" }}; for another password there is LoadCredential= in pillarbox.service",
+            "the service cannot read root's {}: where it runs, move that to /etc/pillarbox/password and write \
+             password = {{ credential = \"password\" }}; for another password there is LoadCredential= in pillarbox.service",
             secret.display()
         ));
     }
@@ -154,8 +154,8 @@ fn put_in_place(face: Face<'_>, written: &Written, place: &Path, force: bool) ->
     0
 }
 
-/// Writes a file, whole or not at all: of mode 0600, or with the group and the mode of a configuration that it replaces,
-/// which a service may have to read.
+/// Writes a file, whole or not at all: of mode 0600, or with the group and the mode of a configuration that it
+/// replaces, which a service may have to read.
 fn put(path: &Path, octets: &[u8], force: bool) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
