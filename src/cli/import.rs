@@ -146,7 +146,8 @@ fn put_in_place(face: Face<'_>, written: &Written, place: &Path, force: bool) ->
     if let ([(secret, _), ..], true) = (&written.secrets[..], place == Path::new(configuration::SERVICE)) {
         face.say(&format!(
             "the service cannot read root's {}: where it runs, move that to /etc/pillarbox/password and write \
-             password = {{ credential = \"password\" }}; for another password there is LoadCredential= in pillarbox.service",
+             password = {{ credential = \"password\" }}; for another password there is LoadCredential= in \
+             pillarbox.service",
             secret.display()
         ));
     }
