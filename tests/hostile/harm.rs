@@ -1,5 +1,5 @@
-//! What must come of no attack: a secret or a control character in what people read, a file in a strange place, a word of
-//! the attacker's on the wire.
+//! What must come of no attack: a secret or a control character in what people read, a file in a strange place, a word
+//! of the attacker's on the wire.
 
 use crate::support::relay::Dialogue;
 use base64::Engine;
