@@ -10,6 +10,7 @@ mod support;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -537,6 +538,35 @@ fn while_nobody_answers_the_letter_is_the_caller_s() {
     machine.service = Some(late.1);
     late.0.silent_success();
     assert_eq!(machine.letters().len(), 1);
+}
+
+#[test]
+fn a_service_that_hangs_hangs_none_of_its_callers() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("");
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (hung, address) = (socket(), SockAddr::unix(machine.socket()).unwrap());
+    hung.bind(&address).unwrap();
+    fs::set_permissions(machine.socket(), Permissions::from_mode(0o666)).unwrap();
+    hung.listen(1).unwrap();
+    // Whoever comes now would wait for ever.
+    let knock = |_| {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        client.connect(&address).is_ok().then_some(client)
+    };
+    let _queue: Vec<Socket> = (0..1000).map_while(knock).collect();
+    let name = machine.socket().display().to_string();
+    let call = |word| Ended::of(machine.command(ALICE, machine.path("sendmail")).arg(word), LETTER);
+    thread::scope(|scope| {
+        scope.spawn(|| call("carol@example.org").says(75, &["<carol@example.org> deferred", &name, "nothing is kept"]));
+        scope.spawn(|| call("-bp").says(75, &[&name, "does not answer: timed out"]));
+        scope.spawn(|| call("-bs").says(75, &[&name, "does not answer: timed out"]));
+    });
+    // Nor is it dead for that.
+    machine.service = Some(machine.service().spawn().unwrap());
+    assert_eq!(machine.ended(), 69);
+    assert!(machine.log().contains("another service answers there"), "{}", machine.log());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use super::visit::{Peer, Stream};
 use nix::sys::socket::{getsockopt, sockopt};
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,6 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a service that is alive may take to let somebody in.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub enum Door {
 impl Door {
     /// Makes a UNIX socket, and its directory (0755) where that is missing.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        if UnixStream::connect(path).is_ok() {
+        if connect(path, KNOCK).map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another service answers there"));
         }
         let is_other = |found: fs::Metadata| !found.file_type().is_socket();
@@ -114,6 +119,19 @@ impl Door {
             },
         }
     }
+}
+
+/// Connects to a UNIX socket. Where the queue before it is full, as before a service that hangs, the system would wait
+/// for ever: this ends with `TimedOut`.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
 }
 
 /// Who opened the connection, by the kernel's word.
