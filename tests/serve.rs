@@ -569,6 +569,47 @@ fn a_service_that_hangs_hangs_none_of_its_callers() {
     assert!(machine.log().contains("another service answers there"), "{}", machine.log());
 }
 
+/// What it says at the end of its session is 421, at any moment (RFC 5321 §3.8), or nothing where it dies; as long as
+/// the caller has time the next one takes the letter.
+#[test]
+fn a_service_that_is_started_again_in_mid_session_costs_no_caller_his_letter() {
+    let machine = Machine::at_rest("127.0.0.1:1");
+    let service = UnixListener::bind(machine.socket()).unwrap();
+    fs::set_permissions(machine.socket(), Permissions::from_mode(0o666)).unwrap();
+    let stops = "421 4.3.2 the service stops\r\n";
+    let sessions: [&[&str]; 5] = [
+        &["220 x\r\n421 4.3.2 the service stops\r\n"],
+        &["220 x\r\n", stops],
+        &["220 x\r\n", "250 x\r\n", stops],
+        &["220 x\r\n", "250 x\r\n", ""],
+        &["220 x\r\n", "250 x\r\n", "250 ok\r\n", "250 ok\r\n", "354 go on\r\n", "250 ok\r\n"],
+    ];
+    // Whoever goes without a word has only looked whether somebody is there.
+    let hold = |replies: &[&str]| {
+        let mut client = BufReader::new(service.accept().unwrap().0);
+        for (i, reply) in replies.iter().enumerate() {
+            let mut line = String::new();
+            while i > 0 && (line.is_empty() || i == 5 && line != ".\r\n") {
+                line.clear();
+                if client.read_line(&mut line).unwrap_or(0) == 0 {
+                    return false;
+                }
+            }
+            let _ = client.get_mut().write_all(reply.as_bytes());
+        }
+        true
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for replies in sessions {
+                while !hold(replies) {}
+            }
+        });
+        let ended = machine.sendmail(ALICE, &["-v", "carol@example.org"], LETTER);
+        assert_eq!(ended.status, 0, "{ended:?}");
+    });
+}
+
 #[test]
 fn bs_is_a_session_with_the_service_and_own_settings_go_before_it() {
     let machine = Machine::new("");
