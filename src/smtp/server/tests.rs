@@ -340,6 +340,18 @@ fn a_letter_refused_half_way_takes_its_octets_with_it() {
 }
 
 #[test]
+fn a_letter_whose_beginning_was_refused_is_not_taken_without_it() {
+    for (rcpt, refused) in [("", "503"), ("RCPT TO:<bad@y.org>\r\n", "554")] {
+        let (desk, answers, _) = session(&format!(
+            "MAIL FROM:<a@x.org>\r\n{rcpt}BDAT 4\r\na: bRCPT TO:<b@y.org>\r\nBDAT 4 LAST\r\nc: dNOOP\r\n"
+        ));
+        let codes = codes(&answers);
+        assert_eq!(codes[codes.len() - 4..], [refused, "503", "503", "250"], "{answers}");
+        assert!(desk.letters.is_empty());
+    }
+}
+
+#[test]
 fn a_letter_that_is_too_large_is_refused_and_skipped() {
     let (desk, answers, _) = session(&format!("{ADDRESSED}DATA\r\n{}.\r\nNOOP\r\n", "123456\r\n".repeat(200)));
     assert_eq!(codes(&answers), ["250", "250", "354", "552", "250"]);
