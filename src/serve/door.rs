@@ -65,6 +65,7 @@ impl Door {
 
     /// A UNIX socket that somebody else has made.
     pub fn taken(listener: UnixListener, path: Option<PathBuf>) -> io::Result<Self> {
+        listens(&listener)?;
         listener.set_nonblocking(true)?;
         Ok(Self::Unix { listener, path })
     }
@@ -77,6 +78,7 @@ impl Door {
                 format!("{address} can be reached from elsewhere, and this program takes no mail from the network");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        listens(&listener)?;
         listener.set_nonblocking(true)?;
         Ok(Self::Tcp(listener))
     }
@@ -121,6 +123,14 @@ impl Door {
     }
 }
 
+/// Whether clients can come in: not by a connection that was handed over (`Accept=yes`), nor before listen(2).
+fn listens(listener: &impl AsFd) -> io::Result<()> {
+    if getsockopt(listener, sockopt::AcceptConn)? {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
+}
+
 /// Connects to a UNIX socket. Where the queue before it is full, as before a service that hangs, the system would wait
 /// for ever: this ends with `TimedOut`.
 pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
@@ -162,6 +172,7 @@ impl Drop for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::OwnedFd;
 
     #[test]
     fn everybody_can_knock_a_dead_service_is_replaced_and_a_living_one_is_not() {
@@ -181,6 +192,16 @@ mod tests {
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
         assert_eq!(Door::unix(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_does_not_listen_is_no_door() {
+        let pair = UnixStream::pair().unwrap();
+        let taken = Door::taken(UnixListener::from(OwnedFd::from(pair.0)), None);
+        assert_eq!(taken.unwrap_err().to_string(), "it does not listen");
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        assert_eq!(Door::tcp_taken(socket.into()).unwrap_err().to_string(), "it does not listen");
     }
 
     #[test]
