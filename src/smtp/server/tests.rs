@@ -412,6 +412,21 @@ fn an_idle_client_is_told_before_it_is_left() {
 }
 
 #[test]
+fn a_client_that_does_not_read_is_left_for_that() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let end = serve(&mut Duplex(&b"HELP\r\n"[..], Full), &mut Desk::default());
+    assert!(matches!(end, End::Closed("it does not read its answers")), "{end:?}");
+}
+
+#[test]
 fn a_client_with_bare_lfs_is_served_and_a_smuggled_letter_is_not() {
     let (desk, _, end) = session("EHLO c\nMAIL FROM:<a@x.org>\nRCPT TO:<b@y.org>\nDATA\nx\n.\nQUIT\n");
     assert!(matches!(end, End::Quit));
