@@ -20,6 +20,7 @@ use super::run::{self, Runs};
 use super::sendmail::Face;
 use super::{log, signals};
 use crate::config::Serve;
+use crate::outcome::words;
 use crate::queue::{Id, Queue, RunnerLock, Wake};
 use crate::serve::{Bell, Call, Calls, Door, Ledger, Notify, Peer, Service, Visit};
 use crate::smtp::interrupt::{Ending, Interrupt};
@@ -291,7 +292,7 @@ impl House<'_> {
             End::Quit | End::Left => {}
             End::Vanished => tracing::info!(message = "vanished", client = %peer),
             End::Closed(why) => tracing::info!(message = "closed", client = %peer, reason = why),
-            End::Failed(error) => tracing::info!(message = "closed", client = %peer, reason = %error),
+            End::Failed(error) => tracing::info!(message = "closed", client = %peer, reason = words(&error)),
         }
     }
 }
