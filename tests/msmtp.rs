@@ -378,6 +378,21 @@ fn an_account_can_be_made_of_arguments() {
 }
 
 #[test]
+fn a_configuration_may_have_any_name() {
+    if is_under_test() {
+        return;
+    }
+    let relay = Relay::start(Script::open());
+    let world = world(&relay, "host nowhere.invalid\n");
+    let (ip, port) = (relay.address.ip(), relay.address.port());
+    let file = world.put("handover.cfg", &format!("# ours\ndefaults\nport {port}\naccount default\nhost {ip}\n"));
+    let words = ["-C", file.to_str().unwrap(), "--from=me@x.test", "a@y.test"];
+    let ran = world.run(&words, b"Subject: x\n\nhello\n");
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(relay.finish()[0].letters.len(), 1);
+}
+
+#[test]
 fn the_queue_is_off_or_on_by_an_argument() {
     if is_under_test() {
         return;

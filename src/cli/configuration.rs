@@ -100,7 +100,7 @@ pub fn load(host: &Host, argument: Option<&Path>) -> Result<Configuration, Strin
     load_with(host, argument, &[])
 }
 
-/// As [`load`]; msmtp's `arguments` go over what the file says.
+/// As [`load()`]; msmtp's `arguments` go over what the file says.
 pub fn load_with(host: &Host, argument: Option<&Path>, arguments: &[Argument]) -> Result<Configuration, String> {
     find_with(host, argument, arguments)?.ok_or_else(|| {
         let place = own(host).unwrap_or_else(|| PathBuf::from(SERVICE));
@@ -125,7 +125,7 @@ pub fn queue_dir(host: &Host, argument: Option<&Path>) -> Result<Option<PathBuf>
     })
 }
 
-/// As [`load`]; `None` where there is no configuration.
+/// As [`load()`]; `None` where there is no configuration.
 pub fn find(host: &Host, argument: Option<&Path>) -> Result<Option<Configuration>, String> {
     find_with(host, argument, &[])
 }

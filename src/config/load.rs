@@ -2,7 +2,8 @@
 //!
 //! The first that exists, of: `-C FILE`, `$PILLARBOX_CONFIG`, the user's `pillarbox/config.toml`, `~/.msmtprc`, the
 //! user's `msmtp/config`, `~/.mailrc` if it sets an SMTP `mta`, `/etc/pillarbox/config.toml`, `/etc/msmtprc`. The
-//! format follows the name ([`Format`]). A file that exists but cannot be read is an error, never "no configuration".
+//! format follows the name where it says one ([`Format`]). A file that exists but cannot be read is an error, never "no
+//! configuration".
 //!
 //! Only regular files of a bounded size are read, and none is waited for: a FIFO or a device is refused. A file with
 //! a password in it must be private ([`privacy`]). What `-C` names is a stranger's choice, because web forms reach our
@@ -157,8 +158,9 @@ enum Format {
 }
 
 impl Format {
-    /// By the name: `*.toml`; `*msmtprc*` or `msmtp/config`; `*mailrc*`, `*mail.rc`, `*nail.rc`; else TOML.
-    fn of(path: &Path) -> Self {
+    /// By the name: `*.toml`; `*msmtprc*` or `msmtp/config`; `*mailrc*`, `*mail.rc`, `*nail.rc`. Any other is TOML,
+    /// unless it begins as an msmtprc: `msmtp -C` takes a file of any name.
+    fn of(path: &Path, octets: &[u8]) -> Self {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if path.extension().is_some_and(|extension| extension == "toml") {
             Self::Toml
@@ -166,6 +168,8 @@ impl Format {
             Self::Msmtprc
         } else if name.contains("mailrc") || name.ends_with("mail.rc") || name.ends_with("nail.rc") {
             Self::Mailrc
+        } else if msmtprc::is_one(octets) {
+            Self::Msmtprc
         } else {
             Self::Toml
         }
@@ -175,7 +179,7 @@ impl Format {
 /// Reads an opened file by its format. `None`: it says nothing about sending mail.
 fn read(path: &Path, opened: Opened, sources: &Sources<'_>, trust: Trust) -> Result<Option<Settings>, Broken> {
     let home = sources.home.as_deref();
-    let format = Format::of(path);
+    let format = Format::of(path, &opened.octets);
     if let ([(keyword, _), ..], Format::Toml | Format::Mailrc) = (&sources.arguments[..], format) {
         let option = keyword.replace('_', "-");
         return Err(Broken::one(format!("--{option} goes over an msmtprc, and {} is none", path.display())));
@@ -414,7 +418,7 @@ fn words(error: &io::Error) -> String {
 fn privacy(path: &Path, opened: &Opened, uid: u32) -> Option<String> {
     let quoted = quote(path);
     if opened.owner == 0 && opened.group != 0 && opened.mode & 0o040 != 0 {
-        let elsewhere = match Format::of(path) {
+        let elsewhere = match Format::of(path, &opened.octets) {
             Format::Toml => "password = { file = \"...\" } or { credential = \"...\" } in its place",
             Format::Msmtprc => "passwordeval or a netrc in its place",
             Format::Mailrc => "a netrc in its place",

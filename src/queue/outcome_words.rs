@@ -47,7 +47,7 @@ pub(super) fn write(outcome: &Outcome) -> String {
     }
 }
 
-/// What [`write`] was given, with its texts cut. `None` for anything else.
+/// What [`write()`] was given, with its texts cut. `None` for anything else.
 pub(super) fn read(words: &[&str]) -> Option<Outcome> {
     let (&word, rest) = words.split_first()?;
     if word == "relayed" {

@@ -391,14 +391,20 @@ fn a_letter_that_kills_its_runners_is_held_and_not_tried_for_ever() {
     assert!(queue.claim(id).is_ok());
 }
 
-#[test]
-fn the_janitor_takes_what_is_old_and_nobody_s() {
-    let (_dir, queue) = queue();
-    let id = accept(&queue, &["bob"], 0);
+/// A letter that was refused.
+fn failed(queue: &Queue) -> Id {
+    let id = accept(queue, &["bob"], 0);
     let mut claim = queue.claim(id).unwrap();
     claim.settle(&tried(&[refused()], "relay:25"), at(1)).unwrap();
     claim.report(None, at(1)).unwrap();
     assert_eq!(claim.close().unwrap(), Closed::Failed);
+    id
+}
+
+#[test]
+fn the_janitor_takes_what_is_old_and_nobody_s() {
+    let (_dir, queue) = queue();
+    let id = failed(&queue);
     let waiting = accept(&queue, &["bob"], 2);
     let (old, young, held) = (queue.dir().join("tmp/old"), queue.dir().join("tmp/young"), queue.dir().join("tmp/held"));
     let touch = |path: &Path, at| {
@@ -427,11 +433,7 @@ fn the_janitor_takes_what_is_old_and_nobody_s() {
 #[test]
 fn a_clock_that_jumps_takes_no_failed_letter_away_and_keeps_none_for_ever() {
     let (_dir, queue) = queue();
-    let id = accept(&queue, &["bob"], 0);
-    let mut claim = queue.claim(id).unwrap();
-    claim.settle(&tried(&[refused()], "relay:25"), at(1)).unwrap();
-    claim.report(None, at(1)).unwrap();
-    assert_eq!(claim.close().unwrap(), Closed::Failed);
+    let id = failed(&queue);
     let days = |days: u64| at(days * 86400);
     for place in [queue.path(FAILED, id), queue.dir().join(CORRUPT)] {
         File::open(place).unwrap().set_modified(days(0)).unwrap();

@@ -416,7 +416,8 @@ fn a_letter_costs_as_few_flights_as_can_be() {
         let mut connection = open_for(&account);
         let mut letters = letters.iter().map(|to| Note::new(to, "x\r\n"));
         connection.send_all(Duration::from_mins(1), &mut || letters.next(), &mut |_, report| {
-            assert!(report.outcomes.iter().all(|outcome| said(outcome) == "relayed"));
+            let told: Vec<String> = report.outcomes.iter().map(said).collect();
+            assert!(told.iter().all(|outcome| outcome == "relayed"), "{ehlo:?} {told:?}");
         });
         connection.close();
         let seen = server.join().unwrap();

@@ -1,21 +1,16 @@
 //! One attack by a server, and what must come of it: a row of the table, and how it is run.
 
+use crate::harm::{PASSWORD, indiscretions, remains, secrets};
 use crate::measure::{self, Ended};
 use crate::support::case::text;
 use crate::support::relay::{Act, Dialogue, INSIDE, Letter, Relay, Script, Tls};
 use crate::support::sendmail::{Sendmail, sendmail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use pillarbox::queue::Queue;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-
-/// What nobody may ever see.
-pub const PASSWORD: &str = "mArked-5ecret";
 
 /// How far the conversation has come when the server turns on us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,51 +294,6 @@ pub fn prepend(home: &Sendmail, lines: &str) {
 fn is_whole(letter: &Letter, whole: &str) -> Result<(), String> {
     let got = text(&letter.content)?;
     if got == whole { Ok(()) } else { Err(format!("not the whole letter: {} octets of {}", got.len(), whole.len())) }
-}
-
-/// The password in the forms in which it can come out.
-pub fn secrets() -> Vec<String> {
-    let mut secrets = vec![PASSWORD.to_owned(), BASE64.encode(PASSWORD), BASE64.encode(format!("\0alice\0{PASSWORD}"))];
-    // Base64 of something that contains it, whatever comes before: the part that does not depend on what comes behind.
-    for shift in 1..3 {
-        let text = BASE64.encode(format!("{}{PASSWORD}", "?".repeat(shift)));
-        secrets.push(text[4..text.len() - 4].to_owned());
-    }
-    secrets
-}
-
-/// Secrets and control characters in what people read.
-pub fn indiscretions(text: &str, what: &str) -> Vec<String> {
-    let mut wrong: Vec<String> = secrets()
-        .into_iter()
-        .filter(|secret| text.contains(secret))
-        .map(|secret| format!("{secret:?} is in {what}"))
-        .collect();
-    if let Some(odd) = text.chars().find(|one| one.is_control() && !matches!(one, '\n' | '\t')) {
-        wrong.push(format!("{odd:?} is in {what}"));
-    }
-    wrong
-}
-
-/// What it left behind, the configuration aside: no secret anywhere, and nothing in the log that plays with a terminal.
-fn remains(home: &Path) -> Vec<String> {
-    let mut wrong = Vec::new();
-    for entry in fs::read_dir(home).unwrap() {
-        let entry = entry.unwrap();
-        let (path, kind) = (entry.path(), entry.file_type().unwrap());
-        if kind.is_dir() {
-            wrong.extend(remains(&path));
-        } else if kind.is_file() && entry.file_name() != "config.toml" {
-            let octets = fs::read(&path).unwrap();
-            let found =
-                secrets().into_iter().filter(|secret| memchr::memmem::find(&octets, secret.as_bytes()).is_some());
-            wrong.extend(found.map(|secret| format!("{secret:?} is in {}", path.display())));
-            if entry.file_name() == "log" {
-                wrong.extend(indiscretions(&String::from_utf8_lossy(&octets), "the log"));
-            }
-        }
-    }
-    wrong
 }
 
 /// What many rows came to.

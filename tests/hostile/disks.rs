@@ -5,7 +5,7 @@
 //! there: no other configuration, no unresolved alias, no session without its password or its trust. The letter is with
 //! the relay, in the queue, or its caller knows that nobody has it.
 
-use crate::attack::{PASSWORD, indiscretions};
+use crate::harm::{PASSWORD, indiscretions};
 use crate::support::peer;
 use crate::support::relay::{Letter, Relay, Script};
 use crate::support::sendmail::{Sendmail, sendmail};

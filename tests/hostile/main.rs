@@ -12,12 +12,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod arguments;
 mod attack;
-mod callers;
 mod clocks;
 mod disks;
+mod harm;
+mod letters;
 mod measure;
 mod peers;
 mod scram;
 mod servers;
+mod surroundings;
 mod weak;

@@ -7,7 +7,8 @@
 //! and often with its connection open, which counts as a hang here: nothing tells the one from the other.) dma and
 //! nullmailer run in mount and process namespaces of their own, over which their package lies (`.ci/peers`).
 
-use crate::attack::{Attack, Mode, PASSWORD, Verdict, Way, indiscretions, secrets};
+use crate::attack::{Attack, Mode, Verdict, Way};
+use crate::harm::{PASSWORD, indiscretions, secrets};
 use crate::measure;
 use crate::servers::table;
 use crate::support::peer;

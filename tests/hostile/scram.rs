@@ -1,6 +1,6 @@
 //! A server that plays SCRAM-SHA-256, honestly or not. RFC 5802 §3, RFC 7677.
 
-use crate::attack::PASSWORD;
+use crate::harm::PASSWORD;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::{hmac, pbkdf2};

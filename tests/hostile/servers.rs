@@ -1,6 +1,7 @@
 //! Servers that are broken or mean: what they do, where in the dialogue, and what must come of it.
 
-use crate::attack::{Attack, Figures, MODES, Mode, PASSWORD, Verdict, WAYS, Way, call, inside, on, run_all};
+use crate::attack::{Attack, Figures, MODES, Mode, Verdict, WAYS, Way, call, inside, on, run_all};
+use crate::harm::PASSWORD;
 use crate::measure;
 use crate::scram::{self, Lie};
 use crate::support::certificates::Shown;

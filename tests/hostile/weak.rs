@@ -1,7 +1,8 @@
 //! Certificates that somebody could forge by now: openssl(1)
 //! still makes them, and we take none, whoever has signed them.
 
-use crate::attack::{PASSWORD, call, indiscretions};
+use crate::attack::call;
+use crate::harm::{PASSWORD, indiscretions};
 use crate::support::peer::{self, Running, free_port, run, wait_for};
 use crate::support::sendmail::Sendmail;
 use std::fs;

@@ -3,7 +3,7 @@
 //!
 //! A reader a program ([`own`] has msmtp's and s-nail's, whose files are read every day; the others are read here and
 //! nowhere else). What the settings cannot say is a [`Note`] with its place, which becomes a comment in the TOML that
-//! [`emit`] writes. Nothing is changed silently for the worse: what went in clear is demanded to be encrypted, with a
+//! [`emit()`] writes. Nothing is changed silently for the worse: what went in clear is demanded to be encrypted, with a
 //! note. What comes out is read back by our own reader before anybody sees it. Files are read, nothing else is touched.
 
 mod dma;

@@ -82,7 +82,25 @@ fn the_format_follows_the_name() {
         ("/etc/mail.rc", Format::Mailrc),
         ("/etc/s-nail.rc", Format::Mailrc),
     ] {
-        assert_eq!(Format::of(Path::new(path)), format, "{path}");
+        assert_eq!(Format::of(Path::new(path), b""), format, "{path}");
+    }
+}
+
+#[test]
+fn a_file_whose_name_says_nothing_is_what_it_begins_as() {
+    for (text, format) in [
+        ("", Format::Toml),
+        ("# host x\n\n \t\n  host x\n", Format::Msmtprc),
+        ("defaults\r\n", Format::Msmtprc),
+        ("account default: a\n", Format::Msmtprc),
+        ("user a=b\n", Format::Msmtprc),
+        ("from = \"a@b\"\n", Format::Toml),
+        ("user= \"a\"\n", Format::Toml),
+        ("nonsense x\n", Format::Toml),
+        ("[account.a]\nhost = \"x\"\n", Format::Toml),
+    ] {
+        assert_eq!(Format::of(Path::new("/x/mail.conf"), text.as_bytes()), format, "{text}");
+        assert_eq!(Format::of(Path::new("/x/mail.toml"), text.as_bytes()), Format::Toml, "{text}");
     }
 }
 

@@ -62,6 +62,14 @@ const DEFAULT: &str = "default";
 /// A keyword that is typed on the command line, as `--host=smtp.example.com`, and its argument.
 pub type Argument = (String, String);
 
+/// Whether a text begins as an msmtprc: a keyword without the `=` that TOML has behind it.
+pub(super) fn is_one(octets: &[u8]) -> bool {
+    let mut lines = octets.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).unwrap_or_default();
+    let (word, rest) = first.split_at(first.iter().position(u8::is_ascii_whitespace).unwrap_or(first.len()));
+    keywords().any(|keyword| keyword.as_bytes() == word) && !rest.trim_ascii_start().starts_with(b"=")
+}
+
 /// Reads a file's text. `arguments` go over what every account says.
 pub(super) fn read(
     file: &Path,
