@@ -12,7 +12,7 @@ use super::input::Input;
 use super::sendmail::Face;
 use crate::config::{Account, Auth, Host, Queue, Serve, Settings, Tls};
 use crate::outcome::printable;
-use crate::serve::door::connect;
+use crate::smtp::connect::knock;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
@@ -63,7 +63,7 @@ pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
     let mut pause = moment;
     while Instant::now() + pause < until {
         thread::sleep(pause);
-        if connect(socket, BREATH).is_ok() {
+        if knock(socket, BREATH).is_ok() {
             return true;
         }
         pause = BREATH;
@@ -73,7 +73,7 @@ pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
 
 /// `sendmail -bs`: the caller speaks with the service itself.
 pub fn speak(face: Face<'_>, socket: &Path) -> u8 {
-    let stream = match connect(socket, KNOCK) {
+    let stream = match knock(socket, KNOCK) {
         Ok(stream) => stream,
         Err(error) => return away(face, socket, &error),
     };
@@ -142,7 +142,7 @@ pub struct Session {
 impl Session {
     /// Says hello.
     pub fn open(socket: &Path) -> io::Result<Self> {
-        let stream = connect(socket, KNOCK)?;
+        let stream = knock(socket, KNOCK)?;
         stream.set_read_timeout(Some(LIST))?;
         stream.set_write_timeout(Some(LIST))?;
         let mut session = Self { lines: BufReader::new(stream.try_clone()?), stream };

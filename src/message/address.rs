@@ -94,8 +94,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Address>, AddressError> {
     Ok(list)
 }
 
-/// As [`parse_list`], on a field's value with its folds still in it. Each address goes to `taker` as soon as it is read:
-/// a field may have hundreds of thousands, and together they would take a hundred times its size.
+/// As [`parse_list`], on a field's value with its folds still in it. Each address goes to `taker` as soon as it is
+/// read: a field may have hundreds of thousands, and together they would take a hundred times its size.
 pub(super) fn each_folded(text: &str, taker: &mut dyn FnMut(Address)) -> Result<(), AddressError> {
     Parser::new(text, Folds::AreSpace).each(taker)
 }

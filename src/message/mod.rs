@@ -66,6 +66,7 @@ pub struct Facts {
     /// A line of the body has more than 998 octets (RFC 5322 §2.1.1).
     pub long_line: bool,
 }
+
 /// What a line that holds a single dot means (sendmail's `-i`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoneDot {

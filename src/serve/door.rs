@@ -5,8 +5,8 @@
 //! aside. Of TCP, nothing is listened at that another machine could reach, whoever made the socket.
 
 use super::visit::{Peer, Stream};
+use crate::smtp::connect::knock;
 use nix::sys::socket::{getsockopt, sockopt};
-use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -36,7 +36,7 @@ pub enum Door {
 impl Door {
     /// Makes a UNIX socket, and its directory (0755) where that is missing.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        if connect(path, KNOCK).map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true) {
+        if knock(path, KNOCK).map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another service answers there"));
         }
         let is_other = |found: fs::Metadata| !found.file_type().is_socket();
@@ -131,19 +131,6 @@ fn listens(listener: &impl AsFd) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
 }
 
-/// Connects to a UNIX socket. Where the queue before it is full, as before a service that hangs, the system would wait
-/// for ever: this ends with `TimedOut`.
-pub fn connect(path: &Path, patience: Duration) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_write_timeout(Some(patience))?;
-    socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
-    })?;
-    socket.set_write_timeout(None)?;
-    Ok(socket.into())
-}
-
 /// Who opened the connection, by the kernel's word.
 #[cfg(target_os = "linux")]
 fn credentials(stream: &UnixStream) -> io::Result<Peer> {
@@ -172,6 +159,7 @@ impl Drop for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
     use std::os::fd::OwnedFd;
 
     #[test]
@@ -199,9 +187,10 @@ mod tests {
         let pair = UnixStream::pair().unwrap();
         let taken = Door::taken(UnixListener::from(OwnedFd::from(pair.0)), None);
         assert_eq!(taken.unwrap_err().to_string(), "it does not listen");
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        assert_eq!(Door::tcp_taken(socket.into()).unwrap_err().to_string(), "it does not listen");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let taken = Door::tcp_taken(TcpListener::from(OwnedFd::from(connected)));
+        assert_eq!(taken.unwrap_err().to_string(), "it does not listen");
     }
 
     #[test]
