@@ -207,7 +207,8 @@ mod tests {
             ledger: &ledger,
             terms: &|| (limits, patience),
             session: &|_, visit| {
-                visit.write_all(b"220").unwrap();
+                // One of the crowd may have gone by then.
+                let _ = visit.write_all(b"220");
                 let _ = visit.read(&mut [0]);
             },
             reload: &|| (),
