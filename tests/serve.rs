@@ -10,6 +10,7 @@ mod support;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -564,6 +565,76 @@ fn while_nobody_answers_the_letter_is_the_caller_s() {
     machine.service = Some(late.1);
     late.0.silent_success();
     assert_eq!(machine.letters().len(), 1);
+}
+
+#[test]
+fn a_service_that_hangs_hangs_none_of_its_callers() {
+    let mut machine = Machine::at_rest("127.0.0.1:1");
+    machine.configure("");
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (hung, address) = (socket(), SockAddr::unix(machine.socket()).unwrap());
+    hung.bind(&address).unwrap();
+    fs::set_permissions(machine.socket(), Permissions::from_mode(0o666)).unwrap();
+    hung.listen(1).unwrap();
+    // Whoever comes now would wait for ever.
+    let knock = |_| {
+        let client = socket();
+        client.set_nonblocking(true).unwrap();
+        client.connect(&address).is_ok().then_some(client)
+    };
+    let _queue: Vec<Socket> = (0..1000).map_while(knock).collect();
+    let name = machine.socket().display().to_string();
+    let call = |word| Ended::of(machine.command(ALICE, machine.path("sendmail")).arg(word), LETTER);
+    thread::scope(|scope| {
+        scope.spawn(|| call("carol@example.org").says(75, &["<carol@example.org> deferred", &name, "nothing is kept"]));
+        scope.spawn(|| call("-bp").says(75, &[&name, "does not answer: timed out"]));
+        scope.spawn(|| call("-bs").says(75, &[&name, "does not answer: timed out"]));
+    });
+    // Nor is it dead for that.
+    machine.service = Some(machine.service().spawn().unwrap());
+    assert_eq!(machine.ended(), 69);
+    assert!(machine.log().contains("another service answers there"), "{}", machine.log());
+}
+
+/// What it says at the end of its session is 421, at any moment (RFC 5321 §3.8), or nothing where it dies; as long as
+/// the caller has time the next one takes the letter.
+#[test]
+fn a_service_that_is_started_again_in_mid_session_costs_no_caller_his_letter() {
+    let machine = Machine::at_rest("127.0.0.1:1");
+    let service = UnixListener::bind(machine.socket()).unwrap();
+    fs::set_permissions(machine.socket(), Permissions::from_mode(0o666)).unwrap();
+    let stops = "421 4.3.2 the service stops\r\n";
+    let sessions: [&[&str]; 5] = [
+        &["220 x\r\n421 4.3.2 the service stops\r\n"],
+        &["220 x\r\n", stops],
+        &["220 x\r\n", "250 x\r\n", stops],
+        &["220 x\r\n", "250 x\r\n", ""],
+        &["220 x\r\n", "250 x\r\n", "250 ok\r\n", "250 ok\r\n", "354 go on\r\n", "250 ok\r\n"],
+    ];
+    // Whoever goes without a word has only looked whether somebody is there.
+    let hold = |replies: &[&str]| {
+        let mut client = BufReader::new(service.accept().unwrap().0);
+        for (i, reply) in replies.iter().enumerate() {
+            let mut line = String::new();
+            while i > 0 && (line.is_empty() || i == 5 && line != ".\r\n") {
+                line.clear();
+                if client.read_line(&mut line).unwrap_or(0) == 0 {
+                    return false;
+                }
+            }
+            let _ = client.get_mut().write_all(reply.as_bytes());
+        }
+        true
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for replies in sessions {
+                while !hold(replies) {}
+            }
+        });
+        let ended = machine.sendmail(ALICE, &["-v", "carol@example.org"], LETTER);
+        assert_eq!(ended.status, 0, "{ended:?}");
+    });
 }
 
 #[test]

@@ -81,7 +81,7 @@ fn message(unreadable: &Unreadable) -> u8 {
     match unreadable {
         Unreadable::Input(_) => IOERR,
         Unreadable::Store(error) => disk(error),
-        Unreadable::Nul(_) | Unreadable::HeaderTooLarge => DATAERR,
+        Unreadable::Nul(_) | Unreadable::HeaderTooLarge(_) => DATAERR,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::deliver::{Attempted, Carrier, Desk};
 use crate::message::Message;
 use crate::message::address::{parse_list, parse_sender};
 use crate::message::complete::from_field;
-use crate::outcome::{Blame, Fault, Outcome, Stage, escaped, printable};
+use crate::outcome::{Blame, Cause, Fault, Outcome, Stage, escaped, printable};
 use crate::queue::{Queue, Spool};
 use crate::smtp::Transcript;
 use crate::smtp::interrupt::Interrupt;
@@ -279,7 +279,7 @@ pub(super) fn hand_over(
     carrier.close();
     if let Some(socket) = &configuration.service {
         let mut pause = service::BREATH;
-        // It was only being started again, or had no place for us.
+        // It was only being started again, even in the middle of our session, or had no place for us.
         while is_unserved(&end) && service::is_back(socket, pause, deadline) {
             desk.forgive();
             let mut carrier = Carrier::new(&desk);
@@ -327,11 +327,15 @@ fn in_parts(letter: &Letter, mut end: End, when: When, desk: &Desk<'_>) -> End {
     end
 }
 
-/// Whether nobody was there to hear of the letter, or had time for it.
+/// Whether nobody was there to hear of the letter, or had time for it, and for certain nobody has it.
 fn is_unserved(end: &End) -> bool {
     let unserved = |one: &Attempted| match &one.outcome {
-        Outcome::Deferred { fault, .. } => matches!(fault.stage, Stage::Connect | Stage::Greeting),
-        Outcome::Relayed(_) | Outcome::Failed { .. } => false,
+        Outcome::Deferred { fault, maybe_duplicate: false, .. } => {
+            matches!(fault.stage, Stage::Connect | Stage::Greeting)
+                || matches!(fault.cause, Cause::Network(_))
+                || fault.reply().is_some_and(|reply| reply.code == 421)
+        }
+        Outcome::Deferred { .. } | Outcome::Relayed(_) | Outcome::Failed { .. } => false,
     };
     matches!(end, End::Refused(Why::Outcomes(attempted)) if attempted.iter().all(unserved))
 }
@@ -391,7 +395,7 @@ pub(super) fn reject(face: Face<'_>, delivery: &Delivery, host: &Host, status: u
 /// Whether somebody here has to mend something: that is told even where nobody watches.
 fn is_ours(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Deferred { blame: Blame::Settings | Blame::System, fault, .. }
-        if !matches!(fault.cause, crate::outcome::Cause::Interrupted))
+        if !matches!(fault.cause, Cause::Interrupted))
 }
 
 /// Reads and discards what is left of standard input, within bounds: an early exit would break the caller's

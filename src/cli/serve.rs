@@ -161,7 +161,7 @@ struct House<'a> {
     notify: Notify,
     zone: TimeZone,
     writers: Places,
-    /// Held while a letter is worked on as a whole: one such at a time is memory enough.
+    /// Held while a letter with long lines or a large header is worked on: one such at a time is memory enough.
     heavy: Mutex<()>,
     /// Octets that sessions are about to write, and that the disk does not know of yet.
     promised: AtomicU64,

@@ -12,6 +12,7 @@ use super::input::Input;
 use super::sendmail::Face;
 use crate::config::{Account, Auth, Host, Queue, Serve, Settings, Tls};
 use crate::outcome::printable;
+use crate::smtp::connect::knock;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
@@ -22,6 +23,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks whether the service is back, and before the first.
 pub const BREATH: Duration = Duration::from_millis(100);
+
+/// How long it may take to let somebody in.
+const KNOCK: Duration = Duration::from_secs(5);
 
 /// How long the service may take over each part of a list.
 const LIST: Duration = Duration::from_secs(30);
@@ -59,7 +63,7 @@ pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
     let mut pause = moment;
     while Instant::now() + pause < until {
         thread::sleep(pause);
-        if UnixStream::connect(socket).is_ok() {
+        if knock(socket, BREATH).is_ok() {
             return true;
         }
         pause = BREATH;
@@ -69,7 +73,7 @@ pub fn is_back(socket: &Path, moment: Duration, until: Instant) -> bool {
 
 /// `sendmail -bs`: the caller speaks with the service itself.
 pub fn speak(face: Face<'_>, socket: &Path) -> u8 {
-    let stream = match UnixStream::connect(socket) {
+    let stream = match knock(socket, KNOCK) {
         Ok(stream) => stream,
         Err(error) => return away(face, socket, &error),
     };
@@ -138,7 +142,7 @@ pub struct Session {
 impl Session {
     /// Says hello.
     pub fn open(socket: &Path) -> io::Result<Self> {
-        let stream = UnixStream::connect(socket)?;
+        let stream = knock(socket, KNOCK)?;
         stream.set_read_timeout(Some(LIST))?;
         stream.set_write_timeout(Some(LIST))?;
         let mut session = Self { lines: BufReader::new(stream.try_clone()?), stream };

@@ -84,14 +84,20 @@ impl fmt::Display for AddressError {
     }
 }
 
+/// More words than this between two commas are no name and no address.
+const MAX_WORDS: usize = 1000;
+
 /// Reads a list. Line ends are control characters here: unfold a header field first.
 pub fn parse_list(text: &str) -> Result<Vec<Address>, AddressError> {
-    Parser::new(text, Folds::Refused).list()
+    let mut list = Vec::new();
+    Parser::new(text, Folds::Refused).each(&mut |address| list.push(address))?;
+    Ok(list)
 }
 
-/// As [`parse_list`], on a field's value with its folds still in it.
-pub(super) fn parse_folded(text: &str) -> Result<Vec<Address>, AddressError> {
-    Parser::new(text, Folds::AreSpace).list()
+/// As [`parse_list`], on a field's value with its folds still in it. Each address goes to `taker` as soon as it is
+/// read: a field may have hundreds of thousands, and together they would take a hundred times its size.
+pub(super) fn each_folded(text: &str, taker: &mut dyn FnMut(Address)) -> Result<(), AddressError> {
+    Parser::new(text, Folds::AreSpace).each(taker)
 }
 
 /// Reads an envelope sender: one address, or `None` for nothing and `<>`, the null reverse-path.
@@ -152,6 +158,7 @@ struct Parser<'a> {
     at: usize,
     column: usize,
     in_group: bool,
+    /// What has been read and not yet taken.
     list: Vec<Address>,
     /// The item before ended with its angle, and no comma came.
     glued: bool,
@@ -164,14 +171,16 @@ impl<'a> Parser<'a> {
         Self { text, folds, at: 0, column: 0, in_group: false, list: Vec::new(), glued: false, half_name: None }
     }
 
-    fn list(mut self) -> Result<Vec<Address>, AddressError> {
+    fn each(mut self, taker: &mut dyn FnMut(Address)) -> Result<(), AddressError> {
         let mut item = Item::default();
         loop {
+            self.list.drain(..).for_each(&mut *taker);
             let (token, place) = self.token()?;
             match token {
                 Token::End => {
                     self.conclude(item)?;
-                    return Ok(self.list);
+                    self.list.into_iter().for_each(taker);
+                    return Ok(());
                 }
                 // Between groups a `;` is somebody's comma, and the same doubt hangs over it.
                 Token::Special(c @ (',' | ';')) => {
@@ -206,7 +215,7 @@ impl<'a> Parser<'a> {
                         self.conclude(std::mem::take(&mut item))?;
                         self.glued = true;
                     }
-                    item.words.push((word, place));
+                    add((word, place), &mut item.words)?;
                 }
             }
         }
@@ -255,7 +264,7 @@ impl<'a> Parser<'a> {
                 Token::Special(':') if matches!(words.first(), Some((Token::Special('@'), _))) => words.clear(),
                 Token::Special(',') if matches!(words.first(), Some((Token::Special('@'), _))) => {}
                 Token::Special(c) if !matches!(c, '@' | '.') => return Err(unexpected(c, place)),
-                word => words.push((word, place)),
+                word => add((word, place), &mut words)?,
             }
         }
     }
@@ -351,6 +360,14 @@ impl<'a> Parser<'a> {
             c => Ok(c),
         }
     }
+}
+
+fn add(word: Word, words: &mut Vec<Word>) -> Result<(), AddressError> {
+    if words.len() == MAX_WORDS {
+        return Err(not_an_address(word.1));
+    }
+    words.push(word);
+    Ok(())
 }
 
 /// RFC 5322 §3.2.3.

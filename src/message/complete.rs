@@ -3,7 +3,7 @@
 //! Whatever else stands in a header passes byte for byte. RFC 5322 §3.6 (which fields there must be), §3.6.6
 //! (Resent fields), RFC 5321 §4.4 (Return-Path is the last server's), RFC 6409 §8 (what a submission may mend).
 
-use super::address::{Address, parse_folded};
+use super::address::{Address, each_folded};
 use super::encode;
 use super::fields::{Field, Fields};
 use crate::envelope::Mailbox;
@@ -123,11 +123,20 @@ pub fn from_field(full_name: &str, login: &str) -> Field {
 /// Puts the author in the place of whom the message names.
 fn replace_author(fields: &mut Fields, with: &Completion<'_>) {
     let named: Vec<u8> = fields.first("From").map(|from| from.value().to_vec()).unwrap_or_default();
-    // Of old octets that are no UTF-8 nothing is known.
-    let list = std::str::from_utf8(&named).ok().map(|named| parse_folded(named).unwrap_or_default());
     let is_author = |one: &Address| one.to_mailbox("").is_ok_and(|mailbox| mailbox == *with.author);
-    let names_nobody = list.as_ref().is_some_and(Vec::is_empty);
-    if named.is_empty() || !names_nobody && list.is_some_and(|list| list.iter().all(is_author)) {
+    let (mut names_nobody, mut names_others) = (true, false);
+    let mut look = |one: Address| {
+        names_nobody = false;
+        names_others |= !is_author(&one);
+    };
+    match std::str::from_utf8(&named).map(|named| each_folded(named, &mut look)) {
+        Ok(Ok(())) => {}
+        // What cannot be read names nobody.
+        Ok(Err(_)) => names_nobody = true,
+        // Of old octets that are no UTF-8 nothing is known.
+        Err(_) => (names_nobody, names_others) = (false, true),
+    }
+    if named.is_empty() || !names_nobody && !names_others {
         return;
     }
     fields.set(Field::of("From", &author(with)));
@@ -169,17 +178,18 @@ fn renamed(field: &Field, with: &Completion<'_>) -> Option<Field> {
     let value = std::str::from_utf8(field.value()).ok()?;
     let mut raw = field.raw()[..field.raw().len() - field.value().len() - 2].to_vec();
     let (mut start, mut changed) = (0, false);
-    for address in parse_folded(value).ok()? {
+    let mut rename = |address: Address| {
         let names = (with.rename)(field, &address).unwrap_or_default();
         // In angles, behind a name, there is room for one address only.
         if names.is_empty() || (address.angled && names.len() > 1) {
-            continue;
+            return;
         }
         let names: Vec<String> = names.iter().map(Mailbox::to_string).collect();
         raw.extend_from_slice(&value.as_bytes()[start..address.span.start]);
         raw.extend_from_slice(names.join(", ").as_bytes());
         (start, changed) = (address.span.end, true);
-    }
+    };
+    each_folded(value, &mut rename).ok()?;
     raw.extend_from_slice(&value.as_bytes()[start..]);
     raw.extend_from_slice(b"\r\n");
     changed.then(|| Field::new(raw)).flatten()

@@ -2,7 +2,7 @@
 //!
 //! RFC 2045 §6.7 and §6.8, RFC 2047, RFC 5322 §2.2.3.
 
-use super::address::parse_folded;
+use super::address::{Address, each_folded};
 use super::fields::Field;
 use crate::envelope::is_atext;
 use base64::Engine;
@@ -288,16 +288,20 @@ pub fn field_in_ascii(field: &Field) -> Option<Field> {
     }
     // A name that is not UTF-8 is of a character set that nobody told: its odd octets become U+FFFD.
     let text = String::from_utf8_lossy(field.value());
-    let list = parse_folded(&text).ok()?;
-    let mailboxes = list.iter().map(|address| {
+    let in_ascii = |address: &Address| {
         let mailbox = address.to_mailbox("localhost").ok()?.with_ascii_domain().filter(|mailbox| !mailbox.is_utf8())?;
         Some(match &address.display {
             Some(name) => format!("{} <{mailbox}>", phrase(name)),
             None => mailbox.to_string(),
         })
-    });
-    let mailboxes = mailboxes.collect::<Option<Vec<String>>>().filter(|list| !list.is_empty())?;
-    Some(Field::of(field.name(), &mailboxes.join(",\r\n ")))
+    };
+    let (mut list, mut fits) = (String::new(), true);
+    let mut add = |address: Address| match in_ascii(&address) {
+        Some(text) => list.extend([if list.is_empty() { "" } else { ",\r\n " }, text.as_str()]),
+        None => fits = false,
+    };
+    each_folded(&text, &mut add).ok()?;
+    (fits && !list.is_empty()).then(|| Field::of(field.name(), &list))
 }
 
 /// Unstructured text, unfolded, whose words from the first to the last that is long or not ASCII are encoded.

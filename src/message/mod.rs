@@ -66,6 +66,7 @@ pub struct Facts {
     /// A line of the body has more than 998 octets (RFC 5322 §2.1.1).
     pub long_line: bool,
 }
+
 /// What a line that holds a single dot means (sendmail's `-i`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoneDot {
@@ -75,8 +76,24 @@ pub enum LoneDot {
     IsText,
 }
 
-/// A header larger than this is no header. Postfix and Exim draw the line lower.
-const MAX_HEADER: usize = 4 << 20;
+/// How much memory may go into the reading of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Octets read at a time.
+    pub piece: usize,
+    /// Octets of the header, and [`FIELD`] besides for each field. What is larger is no header: Postfix and Exim draw
+    /// the line at 100 KiB and at 1 MiB.
+    pub header: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { piece: CHUNK, header: 4 << 20 }
+    }
+}
+
+/// What a field takes beside its octets.
+const FIELD: usize = 128;
 
 /// A line of which this much is there and no field name is none (RFC 5322 §2.1.1 ends lines earlier).
 const MAX_NAME: usize = 1_000;
@@ -93,8 +110,8 @@ pub enum Unreadable {
     Store(io::Error),
     /// A NUL is in this line, counted from 1.
     Nul(u64),
-    /// The header is larger than any relay takes.
-    HeaderTooLarge,
+    /// The header is larger than it may be here.
+    HeaderTooLarge(usize),
 }
 
 impl fmt::Display for Unreadable {
@@ -103,7 +120,10 @@ impl fmt::Display for Unreadable {
             Self::Input(error) => write!(f, "the message cannot be read: {}", words(error)),
             Self::Store(error) => write!(f, "the message cannot be kept while it is read: {}", words(error)),
             Self::Nul(line) => write!(f, "line {line} of the message holds a NUL, which mail cannot carry"),
-            Self::HeaderTooLarge => write!(f, "the header is larger than {} MiB", MAX_HEADER >> 20),
+            Self::HeaderTooLarge(most) => {
+                let most = most >> 10;
+                write!(f, "the header has more than {most} KiB, where each field counts for {FIELD} octets besides")
+            }
         }
     }
 }
@@ -128,33 +148,35 @@ impl Message {
     /// Reads a message to its end and makes it canonical. What follows a lone dot that ends it is read and
     /// dropped, so that its writer is not stopped by a broken pipe.
     pub fn read(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
-        Self::read_by(CHUNK, input, dot, store)
+        Self::read_within(Bounds::default(), input, dot, store)
     }
 
-    /// As [`Message::read`], `chunk` octets at a time: for those who read many messages at once and count their memory.
-    pub fn read_by(
-        chunk: usize,
+    /// As [`Message::read`], for those who read many messages at once and count their memory.
+    pub fn read_within(
+        bounds: Bounds,
         input: &mut dyn Read,
         dot: LoneDot,
         store: Box<dyn Store>,
     ) -> Result<Self, Unreadable> {
-        Self::take_in(None, chunk, input, dot, store)
+        Self::take_in(None, bounds, input, dot, store)
     }
 
     /// As [`Message::read`], for a text that has no header: all of it is the body.
     pub fn read_text(input: &mut dyn Read, dot: LoneDot, store: Box<dyn Store>) -> Result<Self, Unreadable> {
-        Self::take_in(Some(Fields::default()), CHUNK, input, dot, store)
+        Self::take_in(Some(Fields::default()), Bounds::default(), input, dot, store)
     }
 
     fn take_in(
         fields: Option<Fields>,
-        chunk: usize,
+        bounds: Bounds,
         input: &mut dyn Read,
         dot: LoneDot,
         store: Box<dyn Store>,
     ) -> Result<Self, Unreadable> {
-        let mut intake = Intake { header: Vec::new(), line: 0, lines: 0, fields, store, scan: Scan::default() };
-        let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; chunk], Vec::new());
+        let (header, scan) = (Vec::new(), Scan::default());
+        let mut intake =
+            Intake { header, room: bounds.header, most: bounds.header, line: 0, lines: 0, fields, store, scan };
+        let (mut eol, mut chunk, mut canonical) = (Canonical::new(dot), vec![0; bounds.piece], Vec::new());
         loop {
             let n = match input.read(&mut chunk) {
                 Ok(0) => break,
@@ -339,6 +361,9 @@ impl Content for Behind {
 struct Intake {
     /// Header octets: whole lines that were taken, and the begin of one that is not whole.
     header: Vec<u8>,
+    /// How many octets may be in it, with what its fields take besides and without.
+    most: usize,
+    room: usize,
     /// Where that begin is.
     line: usize,
     /// Lines before what [`Intake::take`] gets next.
@@ -374,7 +399,9 @@ impl Intake {
             if line == b"\r\n" {
                 return self.end_header(start, end);
             }
-            if !begins_field(line) {
+            if begins_field(line) {
+                self.room = self.room.saturating_sub(FIELD);
+            } else {
                 let folded = start > 0 && matches!(line[0], b' ' | b'\t');
                 if start == 0 && is_mbox_line(line) {
                     self.header.drain(..end);
@@ -393,17 +420,19 @@ impl Intake {
         if rest.len() > MAX_NAME && !folded && !begins_field(rest) && !is_mbox_line(rest) {
             return self.end_header(start, start);
         }
-        if self.header.len() > MAX_HEADER { Err(Unreadable::HeaderTooLarge) } else { Ok(()) }
+        self.fits(self.header.len())
     }
 
     /// The header ends at `end`; the body begins at `body`.
     fn end_header(&mut self, end: usize, body: usize) -> Result<(), Unreadable> {
-        if end > MAX_HEADER {
-            return Err(Unreadable::HeaderTooLarge);
-        }
+        self.fits(end)?;
         self.fields = Some(Fields::parse(&self.header[..end]));
         let header = std::mem::take(&mut self.header);
         self.body(&header[body..])
+    }
+
+    fn fits(&self, header: usize) -> Result<(), Unreadable> {
+        if header > self.room { Err(Unreadable::HeaderTooLarge(self.most)) } else { Ok(()) }
     }
 
     fn body(&mut self, octets: &[u8]) -> Result<(), Unreadable> {

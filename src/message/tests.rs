@@ -85,12 +85,29 @@ fn a_nul_is_refused_with_its_line() {
 
 #[test]
 fn a_header_without_end_is_an_error_and_a_body_without_end_is_none() {
-    let header = format!("X: {}\n", "y".repeat(MAX_HEADER));
-    assert!(matches!(read_by(header.as_bytes(), LoneDot::IsText, vec![60_000]), Err(Unreadable::HeaderTooLarge)));
-    let body = "z".repeat(MAX_HEADER * 2);
+    let most = Bounds::default().header;
+    for header in [format!("X: {}\n", "y".repeat(most)), "X:\n".repeat(most / FIELD)] {
+        let read = read_by(header.as_bytes(), LoneDot::IsText, vec![60_000]);
+        assert!(matches!(read, Err(Unreadable::HeaderTooLarge(_))), "each field takes memory, however little is in it");
+    }
+    assert!(read_by("X:\n".repeat(10_000).as_bytes(), LoneDot::IsText, vec![60_000]).is_ok());
+    let body = "z".repeat(most * 2);
     let message = read_by(body.as_bytes(), LoneDot::IsText, vec![60_000]).unwrap();
     assert_eq!(message.body.len(), body.len() as u64 + 2);
     assert!(message.facts().long_line);
+}
+
+/// Of each part something is remembered: a body of delimiters alone would take forty times its size.
+#[test]
+fn parts_beyond_reason_pass_as_they_are() {
+    let parts = "--b\n\nx\n".repeat(10_050);
+    let head = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n";
+    let long = message(&format!("{head}{parts}--b\n\n{}\n--b--\n", "y".repeat(2000)));
+    assert_eq!(octets(&long.clone().with_short_lines()), octets(&long));
+    let early = message(&format!("{head}--b\n\n{}\n{parts}--b--\n", "y".repeat(2000))).with_short_lines();
+    assert!(!early.facts().long_line && text(&early).ends_with(&format!("\n{parts}--b--\n")));
+    let eight_bit = message(&format!("{head}{parts}--b\n\n\u{e4}\n--b--\n"));
+    assert!(matches!(eight_bit.for_7bit(), Err(CannotConvert::Structure)));
 }
 
 /// What has been looked through for a line end is not looked through again with each piece: that would take hours.

@@ -5,6 +5,7 @@
 //! aside. Of TCP, nothing is listened at that another machine could reach, whoever made the socket.
 
 use super::visit::{Peer, Stream};
+use crate::smtp::connect::knock;
 use nix::sys::socket::{getsockopt, sockopt};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -13,6 +14,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a service that is alive may take to let somebody in.
+const KNOCK: Duration = Duration::from_millis(100);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -31,7 +36,7 @@ pub enum Door {
 impl Door {
     /// Makes a UNIX socket, and its directory (0755) where that is missing.
     pub fn unix(path: &Path) -> io::Result<Self> {
-        if UnixStream::connect(path).is_ok() {
+        if knock(path, KNOCK).map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |_| true) {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another service answers there"));
         }
         let is_other = |found: fs::Metadata| !found.file_type().is_socket();
@@ -60,6 +65,7 @@ impl Door {
 
     /// A UNIX socket that somebody else has made.
     pub fn taken(listener: UnixListener, path: Option<PathBuf>) -> io::Result<Self> {
+        listens(&listener)?;
         listener.set_nonblocking(true)?;
         Ok(Self::Unix { listener, path })
     }
@@ -72,6 +78,7 @@ impl Door {
                 format!("{address} can be reached from elsewhere, and this program takes no mail from the network");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        listens(&listener)?;
         listener.set_nonblocking(true)?;
         Ok(Self::Tcp(listener))
     }
@@ -116,6 +123,14 @@ impl Door {
     }
 }
 
+/// Whether clients can come in: not by a connection that was handed over (`Accept=yes`), nor before listen(2).
+fn listens(listener: &impl AsFd) -> io::Result<()> {
+    if getsockopt(listener, sockopt::AcceptConn)? {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"))
+}
+
 /// Who opened the connection, by the kernel's word.
 #[cfg(target_os = "linux")]
 fn credentials(stream: &UnixStream) -> io::Result<Peer> {
@@ -144,6 +159,8 @@ impl Drop for Door {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
+    use std::os::fd::OwnedFd;
 
     #[test]
     fn everybody_can_knock_a_dead_service_is_replaced_and_a_living_one_is_not() {
@@ -163,6 +180,17 @@ mod tests {
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
         assert_eq!(Door::unix(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+
+    #[test]
+    fn what_does_not_listen_is_no_door() {
+        let pair = UnixStream::pair().unwrap();
+        let taken = Door::taken(UnixListener::from(OwnedFd::from(pair.0)), None);
+        assert_eq!(taken.unwrap_err().to_string(), "it does not listen");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let taken = Door::tcp_taken(TcpListener::from(OwnedFd::from(connected)));
+        assert_eq!(taken.unwrap_err().to_string(), "it does not listen");
     }
 
     #[test]

@@ -111,12 +111,15 @@ impl Service<'_> {
             let mut beaten = Instant::now();
             let end = loop {
                 match this.wait(&doors, &calls) {
-                    Ok(Some(Ready::Call)) => match calls.next() {
+                    Ok(ready) if ready[0] => match calls.next() {
                         Call::Reload => (this.reload)(),
                         Call::Stop => break Ok(()),
                     },
-                    Ok(Some(Ready::Door(i))) => this.let_in(scope, &doors[i]),
-                    Ok(None) => {}
+                    // One at each, so that a crowd at one door keeps nobody out who stands at another.
+                    Ok(ready) => {
+                        let ready = doors.iter().zip(&ready[1..]).filter(|(_, ready)| **ready);
+                        ready.for_each(|(door, _)| this.let_in(scope, door));
+                    }
                     Err(error) => break Err(error),
                 }
                 if this.beat.is_some_and(|beat| beaten.elapsed() >= beat / 2) {
@@ -133,19 +136,17 @@ impl Service<'_> {
         })
     }
 
-    /// Waits for a visitor or a call; `None` where only the time is up.
-    fn wait(&self, doors: &[Door], calls: &Calls) -> io::Result<Option<Ready>> {
+    /// Waits for a visitor or a call. Says whether there is a call, and then for each door whether somebody is there.
+    fn wait(&self, doors: &[Door], calls: &Calls) -> io::Result<Vec<bool>> {
         let fds = std::iter::once(calls.0.as_fd()).chain(doors.iter().map(Door::as_fd));
         let mut fds: Vec<PollFd<'_>> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         let limit = self.beat.and_then(|beat| i32::try_from(beat.as_millis()).ok());
         let limit = limit.and_then(|millis| PollTimeout::try_from(millis).ok()).unwrap_or(PollTimeout::NONE);
         match poll(&mut fds, limit) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(None),
-            Ok(_) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        let ready = fds.iter().position(|fd| fd.revents().is_some_and(|found| !found.is_empty()));
-        Ok(ready.map(|i| if i == 0 { Ready::Call } else { Ready::Door(i - 1) }))
+        Ok(fds.iter().map(|fd| fd.revents().is_some_and(|found| !found.is_empty())).collect())
     }
 
     /// Lets one visitor in, in a thread of its own.
@@ -180,14 +181,49 @@ impl Service<'_> {
     }
 }
 
-/// What has come.
-enum Ready {
-    Call,
-    Door(usize),
-}
-
 /// Says that there is no room. The client's buffer is empty, so that this does not block.
 fn turn_away(stream: &Stream, peer: &Peer, too_many: &TooMany) {
     tracing::warn!(message = "turned away", client = peer.to_string(), reason = too_many.to_string());
     let _ = stream.say(format!("421 4.3.2 {too_many}; try again later\r\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_crowd_at_one_door_keeps_nobody_out_who_stands_at_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        let doors = paths.iter().map(|path| Door::unix(path).unwrap()).collect();
+        let crowd: Vec<UnixStream> = (0..5).map(|_| UnixStream::connect(&paths[0]).unwrap()).collect();
+        let mut other = UnixStream::connect(&paths[1]).unwrap();
+        let (ledger, notify, (mut bell, calls)) = (Ledger::default(), Notify::default(), Bell::new().unwrap());
+        let limits = Limits { connections: 2, connections_per_user: 2, letters_per_hour: 1 };
+        let patience = Patience { command: Duration::from_mins(5), letter: Duration::from_mins(5) };
+        let service = Service {
+            doors,
+            ledger: &ledger,
+            terms: &|| (limits, patience),
+            session: &|_, visit| {
+                // One of the crowd may have gone by then.
+                let _ = visit.write_all(b"220");
+                let _ = visit.read(&mut [0]);
+            },
+            reload: &|| (),
+            stopping: &|| (),
+            notify: &notify,
+            beat: None,
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| service.run(calls).unwrap());
+            let mut heard = [0; 3];
+            other.read_exact(&mut heard).unwrap();
+            // Whatever it was, the service must end.
+            drop((crowd, other));
+            bell.ring(Call::Stop);
+            assert_eq!(heard, *b"220", "the others have taken every place");
+        });
+    }
 }

@@ -128,6 +128,32 @@ fn no_header_breaks_the_service_that_all_send_by() {
     machine.nothing_half_kept();
 }
 
+/// Its unit gives it 256 MiB, and what is beyond that ends it for all.
+#[test]
+fn no_letter_swells_the_service_that_all_send_by() {
+    let machine = Machine::new("letters_per_hour = 60000\ndisk_reserve = \"0K\"");
+    let mixed = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n".to_vec();
+    for (name, letter, answer) in [
+        ("names", [b"To: a".to_vec(), b",a".repeat(250_000), b"\r\n\r\n".to_vec()].concat(), "250 "),
+        ("more names", [b"To: a".to_vec(), b",a".repeat(2_000_000), b"\r\n\r\n".to_vec()].concat(), "554 "),
+        ("a name of words", [b"To: a".to_vec(), b" a".repeat(250_000), b"\r\n\r\n".to_vec()].concat(), "250 "),
+        ("fields", [b"X:\r\n".repeat(800_000), b"\r\n".to_vec()].concat(), "554 "),
+        ("parts", [mixed, b"--b\r\n\r\n".repeat(800_000), vec![b'x'; 2000], b"\r\n".to_vec()].concat(), "250 "),
+    ] {
+        let mut client = machine.client();
+        client.ask(&format!("MAIL FROM:<{}@box.example>", machine::me()));
+        client.ask("RCPT TO:<bob@example.org>");
+        client.say(&format!("BDAT {} LAST\r\n", letter.len()));
+        client.0.get_mut().write_all(&letter).unwrap();
+        let said = client.hear();
+        assert!(said.starts_with(answer), "{name}: {said:?}");
+        let status = fs::read_to_string(format!("/proc/{}/status", machine.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().to_owned();
+        println!("{name}: {peak}");
+        assert!(peak.trim_end_matches(" kB").parse::<u64>().unwrap() < 96 * 1024, "{name}: {peak}");
+    }
+}
+
 #[test]
 fn a_hundred_thousand_recipients_are_all_kept() {
     let home = Sendmail::new(

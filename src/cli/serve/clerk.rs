@@ -11,7 +11,7 @@ use crate::cli::host::{self, Host};
 use crate::cli::{bs, configuration, run};
 use crate::envelope::{Envelope, Mailbox, Recipient, ReversePath};
 use crate::message::fields::Field;
-use crate::message::{LoneDot, Message, Unreadable};
+use crate::message::{Bounds, LoneDot, Message, Unreadable};
 use crate::outcome::printable;
 use crate::queue::{Queue, Spool};
 use crate::serve::{Peer, TooMany};
@@ -22,14 +22,21 @@ use crate::submit::{Caller, Counter, Here, Keep, Letter, Why};
 use nix::unistd::{Uid, User};
 use std::cell::LazyCell;
 use std::io::Read;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
-/// Octets of a letter that a session has in memory at a time, once on their way in and once on their way out.
-const PIECE: usize = 4 * 1024;
+/// What of a letter a session has in memory while it comes in. There may be as many as there are connections, and the
+/// unit gives all of them 256 MiB.
+const BOUNDS: Bounds = Bounds { piece: 4 * 1024, header: 512 * 1024 };
+
+/// A header from which on a letter is a heavy one: every name in it may grow to an address.
+const HEAVY: u64 = 64 * 1024;
 
 /// Our verb: what waits, and what is to be done about it. Only where the kernel says who asks.
 const XQUEUE: &str = "XQUEUE";
+
+/// A letter's room on the disk and, where it is heavy, in memory.
+type Held<'h> = (Room<'h>, Option<MutexGuard<'h, ()>>);
 
 /// Takes one client's letters.
 pub(super) struct Clerk<'a> {
@@ -126,19 +133,19 @@ impl Clerk<'_> {
         Field::of("Received", &value)
     }
 
-    /// Reads the letter and makes it complete.
+    /// Reads the letter and makes it complete. What it is given with is to be held until it is kept.
     fn letter(
         &self,
         guest: &Guest,
         mail: &Mail,
         envelope: &Envelope,
         content: &mut dyn Read,
-    ) -> Result<(Letter, Room<'_>), Answer> {
+    ) -> Result<(Letter, Held<'_>), Answer> {
         let house = self.house;
         let reserve = self.book.serve().disk_reserve;
-        let spool = Box::new(Spool::new(&house.dir).sparing(PIECE));
+        let spool = Box::new(Spool::new(&house.dir).sparing(BOUNDS.piece));
         let mut watched = Watched::new(content, house, reserve, mail.size)?;
-        let message = Message::read_by(PIECE, &mut watched, LoneDot::IsText, spool);
+        let message = Message::read_within(BOUNDS, &mut watched, LoneDot::IsText, spool);
         let message = match (message, watched.over()) {
             (Ok(message), _) => message,
             (Err(Unreadable::Input(_)), Some(answer)) => return Err(answer),
@@ -148,13 +155,14 @@ impl Clerk<'_> {
         let room = house.room(reserve, message.size())?;
         let here = self.here();
         let counter = Counter { settings: &self.book.configuration.settings, aliases: &self.book.aliases, here: &here };
-        let _alone = message.facts().long_line.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_heavy = message.facts().long_line || message.header_len() > HEAVY;
+        let alone = is_heavy.then(|| house.heavy.lock().unwrap_or_else(PoisonError::into_inner));
         let signed = self.signed(envelope);
         let mut letter = counter
             .adopt(signed.as_ref().unwrap_or(envelope), message, bs::how(mail))
             .map_err(|why| self.answer(&why))?;
         letter.message.fields_mut().insert(0, self.stamp(guest, mail, &here.date));
-        Ok((letter, room))
+        Ok((letter, (room, alone)))
     }
 }
 
@@ -226,7 +234,7 @@ impl Postmaster for Clerk<'_> {
         content: &mut dyn Read,
     ) -> Result<String, Answer> {
         let house = self.house;
-        let (letter, _room) = self.letter(guest, mail, envelope, content)?;
+        let (letter, _held) = self.letter(guest, mail, envelope, content)?;
         let (uid, counted) = (self.peer.uid(), !self.is_trusted());
         if counted {
             let count = house.ledger.count(uid, self.book.limits(), Instant::now());

@@ -1,5 +1,5 @@
-//! Room for letters: octets on the disk, and places for those who
-//! write. What somebody has is free again when it is dropped.
+//! Room for letters: octets on the disk, and places for those who write. What somebody has is free again when it is
+//! dropped.
 
 use super::House;
 use crate::smtp::server::Answer;

@@ -14,6 +14,9 @@ use crate::message::utf8::Utf8;
 /// Deeper nesting is passed as it is: no mail program makes it.
 const MAX_DEPTH: usize = 32;
 
+/// Whatever comes behind so many entities is passed as it is: of each something is remembered.
+const MAX_PARTS: usize = 10_000;
+
 /// The header of a part that is larger is passed as it is.
 const MAX_PART_HEADER: usize = 64 * 1024;
 
@@ -58,6 +61,12 @@ impl Walker {
     /// An entity's body begins.
     fn begin(&mut self, entity: Entity, stiff: Stiff) {
         let number = self.found.len();
+        let (entity, stiff) = if number == MAX_PARTS {
+            self.open.clear();
+            opaque()
+        } else {
+            (entity, stiff)
+        };
         let decision = self.decision(number);
         let kind = entity.kind.clone();
         self.found.push(Found {
@@ -67,7 +76,7 @@ impl Walker {
             stiff_header: stiff == Stiff::Yes,
         });
         self.state = match kind {
-            Kind::Message if self.open.len() < MAX_DEPTH && number < 10_000 => {
+            Kind::Message if self.open.len() < MAX_DEPTH => {
                 State::Header { octets: Vec::new(), context: self.found[number].context() }
             }
             Kind::Multipart { boundary, parts } if self.open.len() < MAX_DEPTH => {
@@ -181,7 +190,8 @@ impl Walker {
             let context = *context;
             if octets.len() > MAX_PART_HEADER {
                 out.append(octets);
-                self.begin(Entity::of(&Fields::default(), Context::Signed), Stiff::Yes);
+                let (entity, stiff) = opaque();
+                self.begin(entity, stiff);
             } else if octets.as_slice() == b"\r\n" || octets.ends_with(b"\r\n\r\n") {
                 let octets = std::mem::take(octets);
                 self.end_header(&octets, context, out);
@@ -242,6 +252,11 @@ impl Walker {
         self.line_end = false;
         self.begin(entity, stiff);
     }
+}
+
+/// Nothing of it may change, and nothing in it is structure.
+fn opaque() -> (Entity, Stiff) {
+    (Entity::of(&Fields::default(), Context::Signed), Stiff::Yes)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -21,9 +21,11 @@ use super::tls::Tlsa;
 use crate::config::{Account, Host};
 use crate::outcome::{Cause, Fault, Stage};
 use race::Race;
-use socket2::SockAddr;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Connects to one of an account's hosts. `others` are the hosts that come after it and want some of the time too.
@@ -77,6 +79,19 @@ pub fn connect_at(
         if stream.is_interrupted() { Fault::new(Stage::Connect, Cause::Interrupted) } else { fault }
     })?;
     Ok(stream)
+}
+
+/// Connects to a UNIX socket, for those who speak by themselves. Where the queue before it is full, as before a service
+/// that hangs, the system would wait for ever: this ends with `TimedOut`.
+pub fn knock(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(patience))?;
+    socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
+    })?;
+    socket.set_write_timeout(None)?;
+    Ok(socket.into())
 }
 
 /// Each address of a host (or of the proxy before it) by itself, and how long it took to connect to it: for whoever

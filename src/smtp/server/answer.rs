@@ -1,10 +1,13 @@
 //! What a server says: a code, an enhanced status where the client has said EHLO, and a text.
 //!
 //! A text may hold what a client sent: control characters in it become `?`, so that no answer can be made to
-//! carry another. RFC 5321 §4.2, RFC 2034.
+//! carry another, and a line that would be too long is cut. RFC 5321 §4.2 and §4.5.3.1.5, RFC 2034.
 
 use crate::outcome::Status;
 use std::borrow::Cow;
+
+/// Octets of text in a line of at most 512: the others are its code, its status and its end.
+const LINE: usize = 490;
 
 /// One reply, of one line for each line of its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ impl Answer {
             if let Some(status) = self.status.filter(|_| extended) {
                 out.extend_from_slice(format!("{status} ").as_bytes());
             }
-            out.extend(line.bytes().map(harmless));
+            out.extend(line[..line.floor_char_boundary(LINE)].bytes().map(harmless));
             out.extend_from_slice(b"\r\n");
             if lines.peek().is_none() {
                 return;
@@ -79,6 +82,12 @@ mod tests {
         assert_eq!(written(&answer, false), "250 Ok: queued as 1\r\n");
         assert_eq!(written(&Answer::bare(354, "go on"), true), "354 go on\r\n");
         assert_eq!(written(&Answer::new(550, (1, 1), ""), true), "550 5.1.1 \r\n");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_a_client_must_take() {
+        let answer = written(&Answer::new(501, (1, 10), format!("{}\nthat", "\u{e4}".repeat(4000))), true);
+        assert!(answer.lines().next().unwrap().len() + 2 <= 512 && answer.ends_with("\r\n501 5.1.10 that\r\n"));
     }
 
     #[test]

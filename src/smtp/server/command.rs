@@ -73,6 +73,9 @@ impl From<Answer> for Bad {
     }
 }
 
+/// The longest ORCPT (RFC 3461 §4.2): each recipient keeps one, and every relay is to take it.
+const MAX_ORCPT: usize = 500;
+
 /// What browsers say when they are made to talk to us (cross-protocol scripting).
 const OF_OTHER_PROTOCOLS: [&str; 7] = ["GET", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "DELETE"];
 
@@ -189,7 +192,7 @@ fn rcpt(rest: &str, domain: &str) -> Result<Recipient, Answer> {
         let bad = || parameter.bad();
         match (keyword.as_str(), *value) {
             ("NOTIFY", Some(value)) => recipient.notify = Some(Notify::parse(value).ok_or_else(bad)?),
-            ("ORCPT", Some(value)) => {
+            ("ORCPT", Some(value)) if value.len() <= MAX_ORCPT => {
                 let fits = |orcpt: &String| orcpt.contains(';') && !orcpt.chars().any(char::is_control);
                 recipient.orcpt = Some(xtext(value).filter(fits).ok_or_else(bad)?);
             }
@@ -398,6 +401,8 @@ mod tests {
             assert!(got.starts_with(answer), "{line}: {got}");
         }
         assert!(refusal(b"MAIL FROM:<\xff@x>").starts_with("500 5.5.2"));
+        let orcpt = format!("RCPT TO:<a@x.org> ORCPT=rfc822;{}", "x".repeat(MAX_ORCPT - 7));
+        assert!(recipient(&orcpt).orcpt.is_some() && refusal((orcpt + "x").as_bytes()).starts_with("501 5.5.4"));
         assert!(matches!(parsed("BDAT x"), Err(Bad::Hopeless(_))), "the chunk's octets would be taken for commands");
     }
 

@@ -91,7 +91,10 @@ impl<'c> Dialogue<'c> {
         }
         let written = self.channel.write_all(&self.output).and_then(|()| self.channel.flush());
         self.output.clear();
-        written.map_err(End::Failed)
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => End::Closed("it does not read its answers"),
+            _ => End::Failed(error),
+        })
     }
 
     /// Whether the client has sent nothing beyond what was taken, as far as we have read.

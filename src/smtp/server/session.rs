@@ -311,6 +311,8 @@ impl Session<'_> {
         match self.addressed() {
             Ok((mail, envelope)) => self.receive(&mail, &envelope, Framing::chunks(chunk)),
             Err(answer) => {
+                // What comes behind it would be a letter without its beginning (RFC 3030 §2).
+                self.open = None;
                 // Its octets are on their way whatever is said; a zero chunk has none.
                 let content = Content::new(&mut self.dialogue, Framing::chunks(chunk), None);
                 let verdict = content.conclude(Err(answer));

@@ -340,6 +340,18 @@ fn a_letter_refused_half_way_takes_its_octets_with_it() {
 }
 
 #[test]
+fn a_letter_whose_beginning_was_refused_is_not_taken_without_it() {
+    for (rcpt, refused) in [("", "503"), ("RCPT TO:<bad@y.org>\r\n", "554")] {
+        let (desk, answers, _) = session(&format!(
+            "MAIL FROM:<a@x.org>\r\n{rcpt}BDAT 4\r\na: bRCPT TO:<b@y.org>\r\nBDAT 4 LAST\r\nc: dNOOP\r\n"
+        ));
+        let codes = codes(&answers);
+        assert_eq!(codes[codes.len() - 4..], [refused, "503", "503", "250"], "{answers}");
+        assert!(desk.letters.is_empty());
+    }
+}
+
+#[test]
 fn a_letter_that_is_too_large_is_refused_and_skipped() {
     let (desk, answers, _) = session(&format!("{ADDRESSED}DATA\r\n{}.\r\nNOOP\r\n", "123456\r\n".repeat(200)));
     assert_eq!(codes(&answers), ["250", "250", "354", "552", "250"]);
@@ -397,6 +409,21 @@ fn an_idle_client_is_told_before_it_is_left() {
     let (_, gets, end) = held(Desk::default(), client);
     assert_eq!(codes(&gets.concat()), ["250", "421"]);
     assert!(matches!(end, End::Closed("idle")));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_left_for_that() {
+    struct Full;
+    impl io::Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let end = serve(&mut Duplex(&b"HELP\r\n"[..], Full), &mut Desk::default());
+    assert!(matches!(end, End::Closed("it does not read its answers")), "{end:?}");
 }
 
 #[test]

@@ -213,12 +213,16 @@ impl Session {
         Ok(Some(reply))
     }
 
-    /// Nothing may have come that was not asked for.
+    /// Nothing may have come that was not asked for, but for the word that the server closes the session: it may say
+    /// that at any time (RFC 5321 §3.8).
     pub(super) fn quiet(&mut self, stage: Stage) -> Result<(), Fault> {
         if self.replies.is_empty() && !self.stream.has_unread() {
             return Ok(());
         }
-        Err(self.breach(stage, "sent more than it was asked for"))
+        match self.early_reply(stage)? {
+            Some(reply) if reply.code == 421 => Err(Fault::new(stage, Cause::Reply(reply))),
+            _ => Err(self.breach(stage, "sent more than it was asked for")),
+        }
     }
 
     /// What the server has said beyond the last whole reply that was taken.

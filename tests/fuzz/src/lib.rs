@@ -4,8 +4,7 @@
 
 pub mod config;
 
-use pillarbox::message::LoneDot;
-use pillarbox::message::{InMemory, Message};
+use pillarbox::message::{Bounds, InMemory, LoneDot, Message};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -60,7 +59,13 @@ impl Read for Pieces<'_> {
 
 /// The message in such octets, read in such pieces.
 pub fn message(octets: &[u8], piece: usize, dot: LoneDot) -> Option<Message> {
-    Message::read_by(4096, &mut Pieces(octets, piece), dot, Box::<InMemory>::default()).ok()
+    Message::read_within(
+        Bounds { piece: 4096, ..Bounds::default() },
+        &mut Pieces(octets, piece),
+        dot,
+        Box::<InMemory>::default(),
+    )
+    .ok()
 }
 
 /// All octets of a message.
