@@ -27,6 +27,9 @@ pub const BREATH: Duration = Duration::from_millis(100);
 /// How long it may take to let somebody in.
 const KNOCK: Duration = Duration::from_secs(5);
 
+/// The most that it says before it is asked anything, in octets.
+const HELLO: u64 = 64 * 1024;
+
 /// How long the service may take over each part of a list.
 const LIST: Duration = Duration::from_secs(30);
 
@@ -147,11 +150,9 @@ impl Session {
         stream.set_write_timeout(Some(LIST))?;
         let mut session = Self { lines: BufReader::new(stream.try_clone()?), stream };
         // Greeting, then EHLO's answer: whoever does not say 2xx to these has no answer to anything else.
-        for command in [None, Some("EHLO localhost")] {
-            let (code, text) = match command {
-                None => reply(&mut session.lines, &mut |_| ())?,
-                Some(command) => session.ask(command, &mut |_| ())?,
-            };
+        for command in ["", "EHLO localhost\r\n"] {
+            session.stream.write_all(command.as_bytes())?;
+            let (code, text) = reply(&mut session.lines.by_ref().take(HELLO), &mut |_| ())?;
             if code / 100 != 2 {
                 return Err(io::Error::other(format!("it says {code} {text}")));
             }
@@ -191,4 +192,22 @@ fn reply(lines: &mut impl BufRead, more: &mut dyn FnMut(&str)) -> io::Result<(u1
 fn away(face: Face<'_>, socket: &Path, error: &io::Error) -> u8 {
     face.say(&format!("the service at {} does not answer: {}", socket.display(), crate::outcome::words(error)));
     sysexits::TEMPFAIL
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn a_service_that_never_comes_to_the_point_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
+        let chatterer = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            while stream.write_all(b"220-welcome\r\n").is_ok() {}
+        });
+        assert!(Session::open(&dir.path().join("socket")).is_err());
+        chatterer.join().unwrap();
+    }
 }
