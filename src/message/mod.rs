@@ -361,7 +361,7 @@ impl Content for Behind {
 struct Intake {
     /// Header octets: whole lines that were taken, and the begin of one that is not whole.
     header: Vec<u8>,
-    /// How many octets may be in it, with what its fields take besides and without.
+    /// How many octets may be in it by [`Bounds::header`], and what its fields have left of them.
     most: usize,
     room: usize,
     /// Where that begin is.
@@ -389,8 +389,8 @@ impl Intake {
         self.header_lines(unread)
     }
 
-    /// Looks at the header's lines that end behind `unread`. None
-    /// is looked through twice, in however small pieces it comes.
+    /// Looks at the header's lines that end behind `unread`. None is looked through twice, in however small pieces it
+    /// comes.
     fn header_lines(&mut self, unread: usize) -> Result<(), Unreadable> {
         let (mut start, mut unread) = (self.line, unread);
         while let Some(at) = memchr::memchr(b'\n', &self.header[unread..]) {

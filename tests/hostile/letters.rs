@@ -154,16 +154,22 @@ fn no_letter_swells_the_service_that_all_send_by() {
     }
 }
 
-#[test]
-fn a_hundred_thousand_recipients_are_all_kept() {
+/// Somebody whose letters wait, and a letter to so many.
+fn crowd(recipients: usize) -> (Sendmail, Vec<u8>) {
     let home = Sendmail::new(
         "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
     );
     let mut letter = b"Subject: x\nTo: first@example.org".to_vec();
-    for number in 1..100_000 {
+    for number in 1..recipients {
         write!(letter, ",\n u{number}@example.org").unwrap();
     }
     letter.extend_from_slice(b"\n\nhello\n");
+    (home, letter)
+}
+
+#[test]
+fn a_hundred_thousand_recipients_are_all_kept() {
+    let (home, letter) = crowd(100_000);
     let ended = call(&home, &["-t", "-odq"], &letter);
     println!("100,000 recipients: {} KiB", ended.peak);
     assert_eq!((ended.status, String::from_utf8_lossy(&ended.said).into_owned()), (Some(0), String::new()));
@@ -177,14 +183,7 @@ fn a_hundred_thousand_recipients_are_all_kept() {
 /// The standard library aborts where there is no memory: to death by a signal some callers say success.
 #[test]
 fn a_letter_for_which_there_is_no_memory_is_a_71() {
-    let home = Sendmail::new(
-        "default = \"x\"\n[account.x]\nhost = \"127.0.0.1\"\nport = 1\ntls = \"none\"\n[queue]\nrunner = \"off\"\n",
-    );
-    let mut letter = b"Subject: x\nTo: first@example.org".to_vec();
-    for number in 1..150_000 {
-        write!(letter, ",\n u{number}@example.org").unwrap();
-    }
-    letter.extend_from_slice(b"\n\nhello\n");
+    let (home, letter) = crowd(150_000);
     let home = home.through("ulimit -v 32768; exec \"$@\"");
     let ran = home.run(&["-t", "-odq"], &letter);
     assert_eq!(ran.status, 71, "{ran:?}");
